@@ -1,0 +1,1 @@
+"""Neural operator agents: a rollout surrogate of parameterised dynamics."""

@@ -1,0 +1,189 @@
+"""From the configuration to data, model, weighting: construction, and nothing else."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from nops_data import (
+    Batches,
+    Draw,
+    Normaliser,
+    ResumableSampler,
+    WellReader,
+    Windows,
+    data_fingerprint,
+)
+from nops_models import UAFNO, UAFNOConfig
+from nops_schedules import ConstantWeights, warmup_cosine
+from nops_train import InputError, check_memory, predict_memory
+from torch import Tensor
+
+from noa.config import NoaConfig
+from noa.task import NormalisedBatches, residual_scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """Everything that a run takes from its data."""
+
+    name: str
+    channels: tuple[str, ...]
+    parameter_names: tuple[str, ...]
+    shape: tuple[int, ...]
+    frame_interval: float
+    normaliser: Normaliser
+    fingerprint: str
+    train: NormalisedBatches
+    valid: NormalisedBatches
+    test: NormalisedBatches
+    whole_train: NormalisedBatches
+
+
+def open_bundle(config: NoaConfig) -> Bundle:
+    """Readers, windows and samplers over the folder `data.path`.
+
+    Raises:
+        InputError: If the fields are not two-dimensional.
+        LayoutError: If files are missing, damaged or do not fit each other.
+    """
+    folder = config.data.path
+    assert folder is not None
+    train = WellReader(folder, split="train")
+    if len(train.shape) != 2:
+        raise InputError(f"{folder}: fields on a {len(train.shape)}-dimensional grid; expected 2")
+    normaliser = Normaliser.fit(train)
+    times = train[0]["times"]
+    whole = {split: _batches(config, split, length=None) for split in ("train", "valid", "test")}
+    return Bundle(
+        name=train.dataset_name,
+        channels=train.channels,
+        parameter_names=train.parameter_names,
+        shape=train.shape,
+        frame_interval=float(times[1] - times[0]),
+        normaliser=normaliser,
+        fingerprint=data_fingerprint(folder),
+        train=NormalisedBatches(
+            _batches(config, "train", length=window_length(config)), normaliser
+        ),
+        valid=NormalisedBatches(whole["valid"], normaliser),
+        test=NormalisedBatches(whole["test"], normaliser),
+        whole_train=NormalisedBatches(whole["train"], normaliser),
+    )
+
+
+def window_length(config: NoaConfig) -> int:
+    """Frames that a training batch holds: what the mode supervises, its start included."""
+    rollout = config.rollout
+    if rollout.mode == "random_start":
+        return rollout.window + 1
+    if rollout.mode == "pushforward":
+        return rollout.window + rollout.num_pushforward + 1
+    return config.data.num_steps + 1
+
+
+def _batches(config: NoaConfig, split: str, *, length: int | None) -> Batches:
+    """Windows of a split with random starts, or whole trajectories in their order."""
+    reader = WellReader(config.data.path or "", split=split)
+    drawn = length is not None
+    windows = Windows(
+        reader,
+        length=length or config.data.num_steps + 1,
+        start="random" if drawn else "first",
+        seed=config.train.seed,
+        with_initial=2 if drawn and config.loss.ic > 0 else 0,
+    )
+    first = First(windows, getattr(config.data, f"num_{split}"))
+    sampler = ResumableSampler(
+        len(first),
+        batch_size=config.train.batch_size,
+        seed=config.train.seed,
+        shuffle=drawn,
+    )
+    workers = config.train.num_workers if drawn else 0
+    pinned = config.train.device != "cpu" and torch.cuda.is_available()
+    return Batches(first, sampler, num_workers=workers, pin_memory=pinned)
+
+
+class First:
+    """The first so many items of a data set of windows."""
+
+    def __init__(self, windows: Windows, count: int) -> None:
+        assert count <= len(windows)
+        self._windows, self._count = windows, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def batch(self, draws: Sequence[Draw]) -> dict[str, Tensor]:
+        """The windows of these draws in one buffer."""
+        return self._windows.batch(draws)
+
+    def close(self) -> None:
+        """Close the files; the next read opens them again."""
+        self._windows.close()
+
+
+def build_model(config: NoaConfig, bundle: Bundle) -> UAFNO:
+    """The U-AFNO that fits the data."""
+    settings = config.model.model_dump()
+    return UAFNO(
+        UAFNOConfig(
+            in_channels=len(bundle.channels),
+            num_parameters=len(bundle.parameter_names),
+            residual_scale=residual_scale(bundle.normaliser),
+            **settings,
+        )
+    )
+
+
+def build_weighting(config: NoaConfig) -> ConstantWeights:
+    """The rule that weighs the terms over time; a term of weight 0 is switched off."""
+    weights = config.loss.model_dump()
+    return ConstantWeights({name: weight for name, weight in weights.items() if weight > 0})
+
+
+def learning_rate(config: NoaConfig, *, steps_per_epoch: int) -> Callable[[int, int], float]:
+    """The rate of each optimizer step.
+
+    Raises:
+        InputError: If the warm-up is as long as the run.
+    """
+    train = config.train
+    if train.lr_schedule == "constant":
+        return lambda epoch, step: train.learning_rate
+    total = train.epochs * steps_per_epoch
+    if train.warmup_steps >= total:
+        raise InputError(
+            f"train.warmup_steps = {train.warmup_steps} leaves nothing of the run's {total} steps "
+            f"(train.epochs = {train.epochs} of {steps_per_epoch} batches)"
+        )
+    cosine = partial(
+        warmup_cosine,
+        peak=train.learning_rate,
+        warmup_steps=train.warmup_steps,
+        total_steps=total,
+    )
+    return lambda epoch, step: cosine(step)
+
+
+def report_forecast(
+    model: UAFNO, config: NoaConfig, bundle: Bundle, *, device: torch.device
+) -> None:
+    """Say how much memory a step will take; refuse what does not fit.
+
+    Raises:
+        InputError: If the forecast is above what is free, with settings that fit.
+    """
+    state = torch.zeros(1, len(bundle.channels), *bundle.shape, device=device)
+    theta = torch.zeros(1, len(bundle.parameter_names), device=device)
+    forecast = predict_memory(
+        model,
+        (state, theta),
+        batch_size=-(-config.train.batch_size // config.train.accumulate),
+        window=config.rollout.window,
+        checkpoint_every=config.rollout.checkpoint_every,
+    )
+    check_memory(forecast, device=device)
+    text = str(forecast)
+    print(text[0].upper() + text[1:])

@@ -1,0 +1,174 @@
+"""The command line: `noa generate | train | evaluate | report`.
+
+Commands import what they run when they run, so that `--help` answers at once.
+"""
+
+import sys
+from importlib.metadata import version
+from importlib.resources import files
+
+from nops_train import Alias, App, Command, Folders, Invocation, Needs, Option, run_cli
+
+from noa.config import NoaConfig
+
+TOKENS = "needs a trained VQ-VAE, and this version trains on trajectories alone"
+
+
+def generate(config: NoaConfig, call: Invocation) -> None:
+    """Write the trajectories, or check those that are there."""
+    from noa import generation
+
+    if call.options["verify"]:
+        generation.verify_data(config)
+    else:
+        generation.generate_data(config)
+
+
+def train(config: NoaConfig, call: Invocation) -> None:
+    """Train a surrogate, evaluate it on held-out trajectories, write the report."""
+    from noa.training import train_run
+
+    train_run(config, call)
+
+
+def evaluate(config: NoaConfig, call: Invocation) -> None:
+    """Evaluate the best model of a run again."""
+    from noa.training import evaluate_run
+
+    evaluate_run(config, call)
+
+
+def report(call: Invocation) -> None:
+    """Write the report of one run again, or one that compares several."""
+    from noa.report import report_runs
+
+    report_runs(call.folders)
+
+
+def _split(samples: int) -> dict[str, int]:
+    """The published script's share: nine tenths to train on, the rest to validate."""
+    if samples < 2:
+        raise ValueError("at least 2 samples, one to train on and one to validate")
+    train = int(0.9 * samples)
+    return {"data.num_train": train, "data.num_valid": samples - train}
+
+
+def _refused(value: object) -> dict[str, object]:
+    raise ValueError(TOKENS)
+
+
+FLAGS = {
+    "--dataset": "data.path",
+    "--timesteps": "data.num_steps",
+    "--bptt-window": "rollout.window",
+    "--base-channels": "model.base_channels",
+    "--encoder-levels": "model.encoder_levels",
+    "--afno-blocks": "model.afno_blocks",
+    "--modes": "model.modes",
+    "--epochs": "train.epochs",
+    "--batch-size": "train.batch_size",
+    "--lr": "train.learning_rate",
+    "--lr-schedule": "train.lr_schedule",
+    "--warmup-steps": "train.warmup_steps",
+    "--save-every": "train.save_every",
+    "--early-stop-patience": "train.early_stop_patience",
+    "--checkpoint-dir": "--runs",
+    "loss.traj.weight": "loss.traj",
+    "loss.ic.weight": "loss.ic",
+}
+REFUSED = {
+    "--vqvae-path": str,
+    "--lambda-commit": float,
+    "--enable-latent-loss": bool,
+    "--lambda-latent": float,
+    "--latent-sample-steps": int,
+}
+
+ALIASES = (
+    *(Alias(name=name, sets=key) for name, key in FLAGS.items()),
+    Alias(
+        name="--n-samples",
+        sets=_split,
+        type=int,
+        help="Trajectories in all: nine tenths to train on, the rest to validate.",
+    ),
+    *(
+        Alias(name=name, sets=_refused, type=kind, help=f"Refused: {TOKENS}.")
+        for name, kind in REFUSED.items()
+    ),
+)
+
+NEEDS = (
+    Needs(key="rollout.num_pushforward", other="rollout.mode", values=("pushforward",)),
+    Needs(key="train.warmup_steps", other="train.lr_schedule", values=("cosine",)),
+)
+
+COMMANDS = (
+    Command(
+        name="generate",
+        help="Generate the trajectories; started again, it goes on where it stopped.",
+        run=generate,
+        options=(
+            Option(
+                flag="--verify",
+                type=bool,
+                default=False,
+                help="Check instead: every checksum, and samples replayed by the solver.",
+            ),
+        ),
+    ),
+    Command(
+        name="train",
+        help="Train, evaluate on held-out trajectories, write the report. Continues a run.",
+        run=train,
+    ),
+    Command(
+        name="evaluate",
+        help="Evaluate the best model of a run again, and write its report.",
+        run=evaluate,
+        config="run",
+        folders=Folders(metavar="RUN", help="Run folder.", minimum=0, maximum=1),
+        spellings=("validate",),
+    ),
+    Command(
+        name="report",
+        help="Write the report of a run again, or compare several.",
+        run=report,
+        config="none",
+        folders=Folders(metavar="RUN", help="Run folders.", minimum=1, maximum=None),
+    ),
+)
+
+
+def infer_preset(path: str) -> tuple[str, str] | None:
+    """The preset of the domain that a generated folder says it holds."""
+    from noa.generation import stored_domain
+
+    domain = stored_domain(path)
+    presets = {f.name.removesuffix(".yaml") for f in (files("noa") / "configs").iterdir()}
+    return (domain, f"{path} holds {domain}") if domain in presets else None
+
+
+def app() -> App:
+    """The declared command line."""
+    return App(
+        name="noa",
+        version=version("noa"),
+        help="Neural operator agents: train a surrogate that imitates parameterised dynamics "
+        "step by step, and show how far ahead it can be trusted.",
+        config=NoaConfig,
+        presets=files("noa") / "configs",
+        commands=COMMANDS,
+        aliases=ALIASES,
+        needs=NEEDS,
+        infer_preset=infer_preset,
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command that the words name; the exit code."""
+    return run_cli(app(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""The configuration of the app: one frozen model, validated once, apart from construction."""
+
+from typing import Literal
+
+from nops_train import Config, DataConfig, TrainConfig
+from pydantic import Field, field_validator, model_validator
+
+DomainName = Literal["gray_scott", "random_conv", "heat"]
+SHORT_NAMES = {"rd": "gray_scott", "reaction_diffusion": "gray_scott"}
+
+
+class NoaDataConfig(DataConfig):
+    """Trajectories of a domain, generated where they are absent, or read from a given folder."""
+
+    domain: DomainName | None = Field(
+        "gray_scott", description="Dynamics to generate; null for given data of unknown origin."
+    )
+
+    @field_validator("domain", mode="before")
+    @classmethod
+    def _long_name(cls, value: object) -> object:
+        return SHORT_NAMES.get(value, value) if isinstance(value, str) else value
+
+
+class RolloutConfig(Config):
+    """Truncated back-propagation through time."""
+
+    mode: Literal["random_start", "sequential", "last", "pushforward"] = Field(
+        "random_start", description="Where a window starts and which steps are supervised."
+    )
+    window: int = Field(4, ge=1, description="Steps through which gradients flow.")
+    checkpoint_every: int = Field(
+        0, ge=0, description="Steps between stored states; others are recomputed. 0 stores all."
+    )
+    num_pushforward: int = Field(
+        1, ge=1, description="Steps without gradient before the window, in mode pushforward."
+    )
+
+
+class ModelConfig(Config):
+    """The U-AFNO; channels, parameters and residual scale follow from the data."""
+
+    base_channels: int = Field(8, ge=1, description="Channels at full resolution.")
+    encoder_levels: int = Field(2, ge=1, description="Halvings of the grid.")
+    blocks_per_level: int = Field(1, ge=1, description="Residual blocks per level.")
+    afno_blocks: int = Field(2, ge=0, description="AFNO blocks in the bottleneck.")
+    afno_groups: int = Field(4, ge=1, description="Blocks that the channels are split into.")
+    modes: int | None = Field(None, ge=1, description="Waves kept per axis; null keeps all.")
+    embedding: int = Field(32, ge=1, description="Width of the parameters' embedding.")
+    norm: Literal["none", "group", "instance"] = Field(
+        "none", description="Normalisation; any but none removes amplitude, which is physics here."
+    )
+
+
+class LossConfig(Config):
+    """Base weight of each term; 0 switches it off."""
+
+    traj: float = Field(1.0, ge=0, description="Weight of the trajectory error over the window.")
+    ic: float = Field(0.3, ge=0, description="Weight of the first step from the initial field.")
+
+    @model_validator(mode="after")
+    def _some_term(self) -> "LossConfig":
+        if self.traj == self.ic == 0:
+            raise ValueError("traj and ic are both 0: nothing would be trained")
+        return self
+
+
+class WeightingConfig(Config):
+    """How the terms are weighed over time."""
+
+    kind: Literal["constant"] = Field("constant", description="Rule of the weights over time.")
+
+
+class EvaluateConfig(Config):
+    """The evaluation on held-out trajectories."""
+
+    lead_times: tuple[int, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Steps ahead that are tabulated; null takes powers of two and the last.",
+    )
+    bootstrap: int = Field(1000, ge=1, description="Resamples behind each 95 % interval.")
+
+    @field_validator("lead_times")
+    @classmethod
+    def _ascending(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and (value[0] < 1 or list(value) != sorted(set(value))):
+            raise ValueError(f"lead times are distinct, ascending and at least 1, got {value}")
+        return value
+
+    def leads(self, num_steps: int) -> tuple[int, ...]:
+        """The lead times to tabulate of a rollout over `num_steps`."""
+        powers = (2**k for k in range(num_steps.bit_length()))
+        return self.lead_times or tuple(sorted({*powers, num_steps}))
+
+
+class NoaConfig(Config):
+    """Everything that a run of the app depends on."""
+
+    data: NoaDataConfig = Field(NoaDataConfig(), description="Trajectories.")
+    rollout: RolloutConfig = Field(RolloutConfig(), description="Truncated back-propagation.")
+    model: ModelConfig = Field(ModelConfig(), description="U-AFNO.")
+    loss: LossConfig = Field(LossConfig(), description="Loss terms and their base weights.")
+    weighting: WeightingConfig = Field(WeightingConfig(), description="Weights over time.")
+    train: TrainConfig = Field(TrainConfig(), description="Optimisation and checkpoints.")
+    evaluate: EvaluateConfig = Field(EvaluateConfig(), description="Evaluation.")
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> "NoaConfig":
+        pushed = self.rollout.num_pushforward if self.rollout.mode == "pushforward" else 0
+        needed = self.rollout.window + pushed
+        if needed > self.data.num_steps:
+            name = "rollout.window" + (" + rollout.num_pushforward" if pushed else "")
+            raise ValueError(
+                f"{name} = {needed} is longer than data.num_steps = {self.data.num_steps}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _leads_fit(self) -> "NoaConfig":
+        leads = self.evaluate.lead_times
+        if leads and leads[-1] > self.data.num_steps:
+            raise ValueError(
+                f"evaluate.lead_times goes to {leads[-1]}, beyond data.num_steps = "
+                f"{self.data.num_steps}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _grid_fits(self) -> "NoaConfig":
+        smallest = 2**self.model.encoder_levels
+        if min(self.data.shape) < smallest:
+            raise ValueError(
+                f"data.shape = {list(self.data.shape)} is too small for model.encoder_levels = "
+                f"{self.model.encoder_levels}: at least {smallest} points along each axis"
+            )
+        if self.data.domain == "random_conv" and min(self.data.shape) < 17:
+            raise ValueError(
+                f"data.shape = {list(self.data.shape)} is too small for data.domain = random_conv: "
+                "its kernels need at least 17 points along each axis"
+            )
+        return self

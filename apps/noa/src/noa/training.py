@@ -1,0 +1,135 @@
+"""One run from data to report, read from top to bottom."""
+
+from typing import Any
+
+import torch
+from nops_train import Engine, Invocation, RunFolder, load_weights, resumed_config
+from nops_train import export as export_weights
+
+from noa.build import (
+    Bundle,
+    build_model,
+    build_weighting,
+    learning_rate,
+    open_bundle,
+    report_forecast,
+)
+from noa.config import NoaConfig
+from noa.evaluation import Evaluation, collect, evaluate_model, probe_set, train_mean
+from noa.generation import domain_of, ensure_data, settle_data
+from noa.report import print_skill, store_evaluation, write_report
+from noa.task import RolloutTask
+
+# Keys that may differ when a run goes on: where it computes, and how it is scored. Moved data are
+# recognised by their fingerprint.
+NEUTRAL = ("train.device", "train.num_workers", "data.path", "evaluate")
+
+
+def train_run(config: NoaConfig, call: Invocation) -> Evaluation:
+    """Train, or go on; evaluate the best model; write the report."""
+    config = settle_data(_continued(config, call), explicit=call.explicit)
+    plain = config.model_dump(mode="json")
+    run = RunFolder.open(
+        call.runs, app="noa", name=call.name, config=plain, resume=call.resume, neutral=NEUTRAL
+    )
+    call.folder = run.path
+    ensure_data(config)
+    bundle = open_bundle(config)
+    torch.manual_seed(config.train.seed)
+    model = build_model(config, bundle)
+    engine = Engine(
+        task=RolloutTask(model, rollout=config.rollout),
+        weighting=build_weighting(config),
+        model=model,
+        config=config.train,
+        run=run,
+        learning_rate=learning_rate(config, steps_per_epoch=bundle.train.num_batches),
+        stateful={"normaliser": bundle.normaliser},
+        fingerprint={"data": bundle.fingerprint},
+    )
+    report_forecast(model, config, bundle, device=engine.device)
+    engine.fit(bundle.train, bundle.valid)
+    return _evaluate(run, config, bundle, model)
+
+
+def evaluate_run(config: NoaConfig, call: Invocation) -> Evaluation:
+    """Evaluate the best model of a run folder again."""
+    assert call.folder is not None
+    run = RunFolder.at(call.folder)
+    bundle = open_bundle(config)
+    model = build_model(config, bundle)
+    return _evaluate(run, config, bundle, model)
+
+
+def _continued(config: NoaConfig, call: Invocation) -> NoaConfig:
+    """The run's own config with the keys given now laid over it, where there is such a run."""
+    folder = call.runs / "noa" / call.name
+    if call.preset_given or call.resume == "never" or not (folder / "config.yaml").is_file():
+        return config
+    stored = RunFolder.at(folder).config
+    return resumed_config(config, stored, explicit=call.explicit, source=f"{folder}/config.yaml")
+
+
+def _evaluate(
+    run: RunFolder, config: NoaConfig, bundle: Bundle, model: torch.nn.Module
+) -> Evaluation:
+    print("Evaluating on held-out trajectories…", flush=True)
+    load_weights(model, run.path)
+    model.eval()
+    frames, parameters = collect(bundle.test.batches(epoch=0, skip=0))
+    evaluation = evaluate_model(
+        model,
+        frames=frames,
+        parameters=parameters,
+        mean=train_mean(bundle.whole_train.batches(epoch=0, skip=0), spatial_dims=2),
+        lead_times=config.evaluate.leads(frames.shape[1] - 1),
+        frame_interval=bundle.frame_interval,
+        bootstrap=config.evaluate.bootstrap,
+        batch_size=config.train.batch_size,
+        probe=_probe(config, bundle),
+    )
+    store_evaluation(run, evaluation, _facts(config, bundle, model))
+    run.update_summary(metrics=evaluation.summary(), baselines=_baselines(evaluation))
+    export_weights(run.path, run.path / "export")
+    path = write_report(run)
+    print_skill(evaluation)
+    print(f"Report: {path}")
+    return evaluation
+
+
+def _probe(config: NoaConfig, bundle: Bundle) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Trajectories of few initial fields under many parameters, where a solver is at hand."""
+    domain = domain_of(config)
+    if domain is None or not bundle.parameter_names:
+        return None
+    data = config.data
+    used = data.num_train + data.num_valid + data.num_test
+    frames, theta = probe_set(domain, num_steps=data.num_steps, seed=data.seed, skip=used)
+    return bundle.normaliser.normalise(frames), theta
+
+
+def _facts(config: NoaConfig, bundle: Bundle, model: torch.nn.Module) -> dict[str, Any]:
+    """What the report says beyond the scores, in plain values."""
+    data = config.data
+    name = data.domain or bundle.name
+    shape = " × ".join(map(str, data.shape))
+    return {
+        "dynamics": f"{name.replace('_', ' ')}, {shape}, {data.num_steps} steps",
+        "data": f"`{data.path}`: {data.num_train} trajectories to train on, {data.num_valid} to "
+        f"validate on, {data.num_test} held out; channels {', '.join(bundle.channels)}; "
+        f"parameters {', '.join(bundle.parameter_names) or 'none'}.",
+        "channels": list(bundle.channels),
+        "mean": bundle.normaliser.mean.tolist(),
+        "std": bundle.normaliser.scale.tolist(),
+        "model_parameters": sum(p.numel() for p in model.parameters()),
+    }
+
+
+def _baselines(evaluation: Evaluation) -> dict[str, Any]:
+    """NMSE of each baseline at the reported lead times."""
+    scores = evaluation.scores
+    rows = [scores.lead_times.index(lead) for lead in evaluation.lead_times]
+    return {
+        name: {str(scores.lead_times[i]): float(kinds["nmse"].value[i]) for i in rows}
+        for name, kinds in scores.baselines.items()
+    }

@@ -1,0 +1,83 @@
+"""Presets, accepted names, and the way from a published flag to its key."""
+
+from importlib.resources import files
+
+import pytest
+import yaml
+from noa.cli import app
+from noa.config import NoaConfig
+from nops_train import parse_config, resolve_call
+
+PRESETS = sorted(f.name for f in (files("noa") / "configs").iterdir() if f.name.endswith(".yaml"))
+
+
+def resolved(*words: str) -> NoaConfig:
+    noa = app()
+    command = noa.command("train")
+    assert command is not None
+    config, _ = resolve_call(noa, command, list(words))
+    assert isinstance(config, NoaConfig)
+    return config
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_valid(name):
+    text = (files("noa") / "configs" / name).read_text()
+    parse_config(NoaConfig, yaml.safe_load(text), source=name)
+
+
+def test_paper_has_the_published_figures():
+    paper = resolved("--preset", "paper")
+    assert paper.data.num_train + paper.data.num_valid == 5000
+    assert (paper.data.num_steps, paper.rollout.window) == (256, 32)
+    assert (paper.train.epochs, paper.train.batch_size) == (10, 4)
+    assert paper.train.learning_rate == 3e-4
+    assert (paper.model.base_channels, paper.model.modes) == (32, 16)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "section", "key", "expected"),
+    [
+        ("--timesteps", "32", "data", "num_steps", 32),
+        ("--bptt-window", "8", "rollout", "window", 8),
+        ("--base-channels", "16", "model", "base_channels", 16),
+        ("--encoder-levels", "3", "model", "encoder_levels", 3),
+        ("--afno-blocks", "1", "model", "afno_blocks", 1),
+        ("--modes", "4", "model", "modes", 4),
+        ("--epochs", "7", "train", "epochs", 7),
+        ("--batch-size", "4", "train", "batch_size", 4),
+        ("--lr", "3e-4", "train", "learning_rate", 3e-4),
+        ("--lr-schedule", "cosine", "train", "lr_schedule", "cosine"),
+        ("--warmup-steps", "5", "train", "warmup_steps", 5),
+        ("--save-every", "9", "train", "save_every", 9),
+        ("--early-stop-patience", "2", "train", "early_stop_patience", 2),
+        ("--dataset", "somewhere", "data", "path", "somewhere"),
+        ("--n-samples", "505", "data", "num_train", 454),
+        ("--n-samples", "505", "data", "num_valid", 51),
+        ("--seed", "3", "train", "seed", 3),
+        ("--device", "cpu", "train", "device", "cpu"),
+        ("--loss.traj.weight", "2.0", "loss", "traj", 2.0),
+    ],
+)
+def test_published_flags_reach_their_keys(flag, value, section, key, expected):
+    config = resolved(flag, value)
+    assert getattr(getattr(config, section), key) == expected
+
+
+def test_checkpoint_dir_is_the_folder_of_runs():
+    noa = app()
+    command = noa.command("train")
+    assert command is not None
+    _, call = resolve_call(noa, command, ["--checkpoint-dir", "checkpoints"])
+    assert str(call.folder) == "checkpoints/noa/default"
+
+
+@pytest.mark.parametrize("short", ["rd", "reaction_diffusion", "gray_scott"])
+def test_short_names_of_the_domain(short):
+    assert resolved("--data.domain", short).data.domain == "gray_scott"
+
+
+def test_lead_times_are_powers_of_two_and_the_last():
+    assert resolved().evaluate.leads(64) == (1, 2, 4, 8, 16, 32, 64)
+    assert resolved().evaluate.leads(6) == (1, 2, 4, 6)
+    assert resolved("--evaluate.lead_times", "3,5").evaluate.leads(6) == (3, 5)

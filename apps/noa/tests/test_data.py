@@ -1,0 +1,90 @@
+"""Generated data, and data that someone else wrote."""
+
+import shutil
+from pathlib import Path
+
+import h5py
+import pytest
+import torch
+from noa.cli import main
+from noa.config import NoaConfig
+from noa.generation import make_plan
+from nops_data import WellReader, WellWriter
+from nops_physics import GrayScott
+from nops_train import parse_config
+
+
+def test_a_generated_trajectory_is_the_solver_s(data_folder):
+    with h5py.File(next((data_folder / "data/train").glob("*.hdf5"))) as file:
+        seeds = [int(seed) for seed in file["nops/ic_seed"][:]]
+        theta = torch.from_numpy(file["nops/theta_unit"][:])
+    domain = GrayScott(shape=(16, 16))
+    frames = domain.trajectory(domain.initial(6, seed=seeds), theta, num_steps=4)
+    stored = torch.stack([item["fields"] for item in WellReader(data_folder, split="train")])
+    assert torch.equal(stored, frames)
+
+
+def test_parameters_are_disjoint_between_splits(data_folder):
+    rows = [
+        tuple(row)
+        for split in ("train", "valid", "test")
+        for row in WellReader(data_folder, split=split).parameters.tolist()
+    ]
+    assert len(set(rows)) == 12
+
+
+def test_verify_finds_a_changed_value(data_folder, tmp_path, capsys):
+    folder = shutil.copytree(data_folder, tmp_path / "copy")
+    assert main(["generate", "--verify", f"--data={folder}"]) == 0
+    path = next((Path(folder) / "data/test").glob("*.hdf5"))
+    with h5py.File(path, "r+") as file:
+        file["t0_fields/u"][1, 2, 3, 4] += 1e-3
+    assert main(["generate", "--verify", f"--data={folder}"]) == 1
+    message = capsys.readouterr().err
+    assert path.name in message
+    assert "sample 1" in message
+
+
+@pytest.mark.parametrize("domain", ["random_conv", "heat", "gray_scott"])
+def test_every_domain_has_a_plan(domain):
+    values = {"data": {"domain": domain, "num_train": 3, "num_valid": 2, "num_test": 2}}
+    plan = make_plan(parse_config(NoaConfig, values, source="test"))
+    assert plan.num_frames == 65
+    assert [len(split) for split in plan.splits.values()] == [3, 2, 2]
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """Two-channel data that someone wrote in the_well's layout, with one scalar."""
+    folder = tmp_path / "foreign"
+    generator = torch.Generator().manual_seed(0)
+    for split, count in (("train", 4), ("valid", 2), ("test", 2)):
+        walk = torch.randn(count, 6, 9, 12, 2, generator=generator).cumsum(1)
+        writer = WellWriter(folder, dataset_name="walk", spatial_dims=("x", "y"))
+        writer.write(
+            split,
+            {"velocity": walk.numpy()},
+            [0.0, 0.5, 1.0, 1.5, 2.0, 2.5],
+            parameters={"speed": torch.linspace(3.0, 9.0, count).numpy()},
+        )
+    return folder
+
+
+def test_data_of_unknown_origin_train_and_report(run_noa, foreign):
+    assert run_noa("train", data=foreign) == 0
+    config = Path("runs/noa/default/config.yaml").read_text()
+    assert "domain: null" in config
+    assert "num_train: 4" in config
+    assert "num_steps: 5" in config
+
+
+def test_fewer_samples_and_steps_than_there_are(run_noa, data_folder):
+    assert run_noa("train", "--data.num_train=4", "--timesteps=3", "--train.epochs=1") == 0
+    config = Path("runs/noa/default/config.yaml").read_text()
+    assert "num_train: 4" in config
+    assert "num_steps: 3" in config
+
+
+def test_the_preset_follows_the_data(run_noa, data_folder, capsys):
+    assert run_noa("train", "--train.epochs=1") == 0
+    assert "gray_scott" in capsys.readouterr().out

@@ -1,0 +1,183 @@
+"""A run from data to report, and what continuing it promises."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from noa.cli import main
+from noa.task import RolloutTask
+from nops_train import load_checkpoint
+
+RUN = Path("runs/noa/default")
+
+
+def checkpoint(name: str, run: Path = RUN) -> dict:
+    return load_checkpoint(run / "checkpoints" / name)
+
+
+def flatten(value: object, path: str = "") -> dict[str, object]:
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    else:
+        return {path: value}
+    return {k: v for key, part in items for k, v in flatten(part, f"{path}.{key}").items()}
+
+
+def assert_same_state(left: dict, right: dict) -> None:
+    # "events" is the length of a log that holds times
+    a, b = (flatten({k: v for k, v in s.items() if k != "events"}) for s in (left, right))
+    times = {key for key in a if "seconds" in key or "time" in key.rsplit(".", 1)[-1]}
+    assert a.keys() == b.keys()
+    for key in a.keys() - times:
+        same = torch.equal(a[key], b[key]) if isinstance(a[key], torch.Tensor) else a[key] == b[key]
+        assert same, f"{key}: {a[key]} != {b[key]}"
+
+
+def test_a_run_leaves_everything_it_promises(run_noa, events, capsys):
+    assert run_noa("train") == 0
+    assert f"Report: {RUN}/report.html" in capsys.readouterr().out.replace("\n", "")
+    summary = json.loads((RUN / "summary.json").read_text())
+    promised = "status epochs steps best metrics baselines peak_memory_bytes seconds versions"
+    assert set(promised.split()) <= summary.keys()
+    assert summary["status"] == "completed"
+    assert summary["epochs"] == 2
+    assert summary["steps"] == 6
+    assert {"config.yaml", "events.jsonl", "checkpoints", "plots"} <= set(os.listdir(RUN))
+    assert {"step_2.pt", "epoch_1.pt", "best_model.pt"} & set(os.listdir(RUN / "checkpoints"))
+    steps = [event for event in events(RUN) if event["event"] == "train"]
+    assert [event["step"] for event in steps] == list(range(6))
+    for event in steps:
+        for term in ("traj", "ic"):
+            weighted = event["weight"][term] * event["raw"][term]
+            assert event["weighted"][term] == pytest.approx(weighted)
+
+
+def test_the_report_shows_every_plot_and_loads_nothing(run_noa):
+    assert run_noa("train") == 0
+    html = (RUN / "report.html").read_text()
+    plots = {path.stem for path in (RUN / "plots").glob("*.png")}
+    expected = {"skill", "nmse", "correlation", "training", "spectra", "rollout_0", "rollout_1"}
+    assert plots == expected
+    assert html.count("data:image/png;base64,") >= len(expected)
+    assert "http://" not in html
+    assert "https://" not in html
+
+
+def test_the_same_command_again_changes_nothing(run_noa, events):
+    assert run_noa("train") == 0
+    before = events(RUN), (RUN / "summary.json").read_text()
+    state = checkpoint("epoch_2.pt")
+    assert run_noa("train") == 0
+    assert events(RUN) == before[0]
+    assert_same_state(checkpoint("epoch_2.pt"), state)
+
+
+@pytest.fixture(scope="module")
+def whole(data_folder, tiny_run, tmp_path_factory):
+    """The uninterrupted run."""
+    runs = tmp_path_factory.mktemp("whole")
+    assert main(["train", f"--data={data_folder}", *tiny_run, f"--runs={runs}"]) == 0
+    return runs / "noa/default"
+
+
+# inside the first epoch, at its last batch, right after it, inside the second
+@pytest.mark.parametrize("cut", [0, 2, 3, 4])
+def test_interrupted_equals_uninterrupted(run_noa, events, whole, cut, monkeypatch):
+    plain, count = RolloutTask.losses, iter(range(1000))
+
+    def losses(self, batch, **where):
+        # the first call is the engine's check that every term trains something
+        if next(count) == cut + 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain(self, batch, **where)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RolloutTask, "losses", losses)
+        assert run_noa("train") == 143
+    assert json.loads((RUN / "summary.json").read_text())["status"] != "completed"
+    assert run_noa("train") == 0
+    assert_equal_runs(whole, RUN, events)
+
+
+def assert_equal_runs(whole: Path, cut: Path, events) -> None:
+    assert events(cut) == events(whole)
+    assert_same_state(checkpoint("epoch_2.pt", cut), checkpoint("epoch_2.pt", whole))
+    left, right = (json.loads((run / "summary.json").read_text()) for run in (whole, cut))
+    assert left["metrics"] == right["metrics"]
+    assert left["best"] == right["best"]
+
+
+def test_interrupted_right_after_a_skipped_batch(run_noa, events, tmp_path, monkeypatch):
+    plain = RolloutTask.losses
+
+    def run(name: str, *, interrupt: bool) -> int:
+        count = iter(range(1000))
+
+        def losses(self, batch, **where):
+            index = next(count)
+            for terms in plain(self, batch, **where):
+                yield {k: v * float("nan") if index == 2 else v for k, v in terms.items()}
+            if interrupt and index == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RolloutTask, "losses", losses)
+            return run_noa("train", f"--name={name}")
+
+    assert run("whole", interrupt=False) == 0
+    assert run("cut", interrupt=True) == 143
+    assert run_noa("train", "--name=cut") == 0
+    runs = tmp_path / "runs/noa"
+    assert [e["event"] for e in events(runs / "cut")].count("skipped") == 1
+    assert_equal_runs(runs / "whole", runs / "cut", events)
+
+
+def test_a_changed_key_stops_with_the_difference(run_noa, capsys):
+    assert run_noa("train") == 0
+    assert run_noa("train", "--train.learning_rate=0.5") == 2
+    message = capsys.readouterr().err
+    assert "train.learning_rate" in message
+    assert "0.5" in message
+    assert "0.003" in message
+
+
+def test_resume_never_starts_a_new_folder(run_noa):
+    assert run_noa("train") == 0
+    assert run_noa("train", "--resume=never", "--train.seed=1") == 0
+    assert (RUN.with_name("default-2") / "report.html").is_file()
+
+
+@pytest.mark.parametrize("mode", ["sequential", "last", "pushforward"])
+def test_every_mode_trains(run_noa, mode):
+    assert run_noa("train", f"--rollout.mode={mode}", "--train.epochs=1") == 0
+
+
+def test_windows_of_a_sequence_each_count_by_their_share(run_noa, events):
+    assert run_noa("train", "--rollout.mode=sequential", "--loss.ic=0", "--train.epochs=1") == 0
+    first = next(e for e in events(RUN) if e["event"] == "train")
+    assert set(first["raw"]) == {"traj"}
+    assert first["raw"]["traj"] > 0
+
+
+def test_evaluate_and_report_repeat_what_training_ended_with(run_noa, capsys):
+    assert run_noa("train") == 0
+    before = json.loads((RUN / "summary.json").read_text())["metrics"]
+    (RUN / "report.html").unlink()
+    assert main(["report", str(RUN)]) == 0
+    assert (RUN / "report.html").is_file()
+    assert main(["validate", str(RUN)]) == 0
+    assert json.loads((RUN / "summary.json").read_text())["metrics"] == before
+
+
+def test_several_runs_are_compared(run_noa):
+    for seed in (0, 1):
+        assert run_noa("train", f"--name=seed{seed}", f"--seed={seed}", "--train.epochs=1") == 0
+    assert main(["report", "runs/noa/seed0", "runs/noa/seed1"]) == 0
+    text = Path("runs/noa/comparison.html").read_text()
+    assert "standard deviation" in text
+    assert "seed1" in text

@@ -1,0 +1,170 @@
+"""Sessions of the workspace: `uv run nox -s tests`, `uv run nox -l` for the rest."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import tomllib
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+PACKAGES = sorted(path.name for path in (ROOT / "packages").iterdir())
+APPS = sorted(path.name for path in (ROOT / "apps").iterdir())
+MEMBERS = [f"packages/{name}" for name in PACKAGES] + [f"apps/{name}" for name in APPS]
+# Oldest Python with the oldest torch whose tests pass, middle, newest.
+PAIRS = [("3.11", "2.6.0"), ("3.12", "2.9.1"), ("3.13", "2.15.0")]
+OLDEST = PAIRS[0][0]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+WORKERS = str(os.cpu_count() or 1)
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "uv"
+nox.options.error_on_missing_interpreters = True
+nox.options.sessions = ["tests"]
+
+
+def widen_pyenv() -> None:
+    """Let all of pyenv's interpreters be found, where it puts only one on PATH.
+
+    One may be chosen already: a command that pyenv itself starts, such as uv, runs under it.
+    """
+    if shutil.which("pyenv"):
+        command = ["pyenv", "versions", "--bare", "--skip-aliases"]
+        listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        chosen = os.environ.get("PYENV_VERSION", "").split(":")
+        os.environ["PYENV_VERSION"] = ":".join(dict.fromkeys(filter(None, chosen + listed.split())))
+
+
+widen_pyenv()
+
+
+def install_members(session: nox.Session, *extra: str) -> None:
+    editable = [word for member in [*MEMBERS, "testing"] for word in ("-e", member)]
+    session.install(*editable, *extra)
+
+
+@nox.session
+@nox.parametrize("python,torch", PAIRS, ids=[f"py{p}-torch{t}" for p, t in PAIRS])
+def tests(session: nox.Session, torch: str) -> None:
+    """All packages and the apps' smoke tests on one pair of Python and torch."""
+    install_members(session, f"torch=={torch}")
+    session.run("pytest", "-n", WORKERS, *session.posargs)
+
+
+def build_wheels(session: nox.Session) -> Path:
+    """All wheels of the workspace, built once per nox run."""
+    wheels = ROOT / ".nox" / f"wheels-{os.getpid()}"
+    if not wheels.exists():
+        session.run(
+            "uv", "build", "--all-packages", "--wheel", "-q", "-o", str(wheels), external=True
+        )
+    return wheels
+
+
+def install_wheel(session: nox.Session, *options: str) -> None:
+    """Install from our wheels and the index, as of the workspace's date."""
+    newer = ("--exclude-newer", SETTINGS["uv"]["exclude-newer"])
+    session.install("--find-links", str(build_wheels(session)), *newer, *options)
+
+
+def copy_tests(package: str, folder: Path) -> None:
+    shutil.rmtree(folder / "tests", ignore_errors=True)
+    shutil.copytree(ROOT / "packages" / package / "tests", folder / "tests")
+    shutil.copy(ROOT / "pyproject.toml", folder / "pytest_settings.toml")
+
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+package = importlib.import_module(sys.argv[1])
+for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+    importlib.import_module(module.name)
+"""
+
+
+def run_isolated(session: nox.Session, package: str, *options: str) -> None:
+    """Import and test one package in a folder where no workspace is found."""
+    build_wheels(session)
+    with tempfile.TemporaryDirectory() as name, session.chdir(name):
+        install_wheel(session, *options, package)
+        module = package.replace("-", "_")
+        session.run("python", "-W", "error::ImportWarning", "-c", IMPORT_ALL, module)
+        session.run("uv", "pip", "check", external=True)
+        install_wheel(session, *options, package, "nops-testing")
+        copy_tests(package, Path(name))
+        settings = ("-c", "pytest_settings.toml", "--rootdir", name, "-p", "no:cacheprovider")
+        session.run("pytest", *settings, "-n", WORKERS, "tests")
+
+
+@nox.session(python=OLDEST)
+@nox.parametrize("package", PACKAGES, ids=PACKAGES)
+def isolated(session: nox.Session, package: str) -> None:
+    """One package from its wheel in an empty environment: imports alone, then passes its tests."""
+    run_isolated(session, package)
+
+
+@nox.session(python=OLDEST)
+@nox.parametrize("package", PACKAGES, ids=PACKAGES)
+def minimums(session: nox.Session, package: str) -> None:
+    """As `isolated`, with the lowest version of every direct dependency."""
+    run_isolated(session, package, "--resolution", "lowest-direct")
+
+
+@nox.session(python=OLDEST)
+def peers(session: nox.Session) -> None:
+    """Our files and metrics against independent packages (the_well)."""
+    install_members(session, "the-well>=1.2", f"torch=={PAIRS[-1][1]}")
+    session.run("pytest", "-m", "peer", "-n", "0", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def lint(session: nox.Session) -> None:
+    """Ruff: rules and format."""
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(venv_backend="none")
+def types(session: nox.Session) -> None:
+    """Pyright over all sources."""
+    session.run("pyright")
+
+
+@nox.session(venv_backend="none")
+def imports(session: nox.Session) -> None:
+    """Who may import whom."""
+    session.run("lint-imports", "--no-cache")
+
+
+@nox.session(venv_backend="none")
+def docs(session: nox.Session) -> None:
+    """The site, strictly, and every example of the docs and the READMEs, executed."""
+    session.run("mkdocs", "build", "--strict", "-q", env={"NO_MKDOCS_2_WARNING": "1"})
+    session.run("pytest", "docs/check_examples.py", "-n", WORKERS, "-q")
+
+
+@nox.session(python=OLDEST)
+def bench(session: nox.Session) -> None:
+    """Every benchmark script (or those named), one after the other; fails when a bar is missed."""
+    install_members(session, "the-well>=1.2", f"torch=={PAIRS[-1][1]}")
+    names = session.posargs or sorted(
+        path.stem for path in (ROOT / "benchmarks").glob("bench_*.py")
+    )
+    missed = [name for name in names if not passes(session, name)]
+    if missed:
+        session.error(f"failed or bar missed: {', '.join(missed)}")
+
+
+def passes(session: nox.Session, name: str) -> bool:
+    try:
+        session.run("python", f"benchmarks/{name}.py")
+    except nox.command.CommandFailed:
+        return False
+    return True
+
+
+@nox.session(venv_backend="none")
+def gpu(session: nox.Session) -> None:
+    """Tests that need a CUDA device; each skips, saying so, where there is none."""
+    session.run("pytest", "-m", "gpu", "-n", "0", *session.posargs)

@@ -1,0 +1,47 @@
+"""Trajectories in the_well's HDF5 layout: write, read, check, normalise, sample, generate.
+
+`WellWriter` writes arrays as files, `WellReader` reads those and any other file of that layout,
+`check_well` says what is wrong with one. `Windows`, `ResumableSampler` and `Batches` turn
+trajectories into batches whose content depends on (seed, epoch, batch) alone. `generate` fills a
+folder from a solver, restartable at any moment; `verify` recomputes its sums.
+"""
+
+from nops_data._attributes import stored_attributes
+from nops_data._check import check_well
+from nops_data._errors import LayoutError
+from nops_data._fingerprint import data_fingerprint
+from nops_data._generate import Generated, Progress, generate, pending
+from nops_data._loader import Batches, loader
+from nops_data._normaliser import Normaliser
+from nops_data._plan import Plan, Request, SplitPlan
+from nops_data._reader import WellReader
+from nops_data._sampler import Draw, ResumableSampler
+from nops_data._stats import write_stats
+from nops_data._verify import Verification, verify
+from nops_data._windows import Windows
+from nops_data._writer import WellWriter
+
+__all__ = [
+    "Batches",
+    "Draw",
+    "Generated",
+    "LayoutError",
+    "Normaliser",
+    "Plan",
+    "Progress",
+    "Request",
+    "ResumableSampler",
+    "SplitPlan",
+    "Verification",
+    "WellReader",
+    "WellWriter",
+    "Windows",
+    "check_well",
+    "data_fingerprint",
+    "generate",
+    "loader",
+    "pending",
+    "stored_attributes",
+    "verify",
+    "write_stats",
+]

@@ -1,0 +1,57 @@
+"""A short text that changes when the data do."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from nops_data._errors import layout_error
+from nops_data._hdf5 import SPLITS, get_dataset, get_group, list_hdf5, open_hdf5
+from nops_data._provenance import GROUP
+
+_WHOLE = 2**26  # files up to this many bytes are read whole
+_BLOCKS, _BLOCK = 64, 2**16  # of larger ones, this many blocks of this many bytes, evenly spread
+
+
+def data_fingerprint(folder: Path | str) -> str:
+    """SHA-256 over all files of a data set: names, sizes, sums and bytes.
+
+    Files up to 64 MiB count with every byte; of larger ones 64 evenly spread blocks of 64 KiB,
+    the first and the last included, and everything small (times, axes, scalars, seeds and the
+    sums of all trajectories). A changed value between the blocks of a large file is found by
+    `verify`, not here. Dates and the folder's own name do not count, so a copy has the same
+    fingerprint.
+
+    Raises:
+        LayoutError: If there is no file, or one cannot be opened.
+    """
+    total = hashlib.sha256()
+    files = [path for split in SPLITS for path in list_hdf5(Path(folder) / "data" / split)]
+    if not files:
+        raise layout_error(folder, "folder", found="no HDF5 file in data/*", expected="data")
+    for path in files:
+        name = path.relative_to(folder).as_posix()
+        total.update(f"{name}\0{path.stat().st_size}\0".encode())
+        _add_bytes(total, path)
+        _add_small(total, path)
+    return total.hexdigest()
+
+
+def _add_bytes(total: "hashlib._Hash", path: Path) -> None:
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        if size <= _WHOLE:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+            return
+        for k in range(_BLOCKS):
+            file.seek((size - _BLOCK) * k // (_BLOCKS - 1))
+            total.update(file.read(_BLOCK))
+
+
+def _add_small(total: "hashlib._Hash", path: Path) -> None:
+    if path.stat().st_size <= _WHOLE:
+        return
+    with open_hdf5(path) as file:
+        for name in (GROUP, "scalars", "dimensions"):
+            for key in sorted(get_group(file, name)) if name in file else ():
+                total.update(np.asarray(get_dataset(file, f"{name}/{key}")[()]).tobytes())

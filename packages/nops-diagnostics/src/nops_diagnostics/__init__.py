@@ -1,0 +1,70 @@
+"""Rollout metrics, baselines, plots and self-contained HTML reports.
+
+Metrics are pure functions on tensors, `pred` before `target`, with every convention an argument;
+they sum in float64. Trajectories are `[sample, time, channel, *space]` without the initial state:
+frame `j` is lead time `j + 1`. Intervals are bootstraps over samples from a generator of their own.
+Plots are matplotlib figures drawn without pyplot, so that nothing global is touched.
+"""
+
+from nops_losses import relative_l2
+
+from nops_diagnostics._bootstrap import Estimate, bootstrap_estimate
+from nops_diagnostics._correlation import CorrelationTime, correlation, correlation_time
+from nops_diagnostics._format import format_number
+from nops_diagnostics._machine import describe_machine
+from nops_diagnostics._metrics import mse, nmse, nrmse, skill, vrmse
+from nops_diagnostics._plot_fields import plot_rollout, plot_spectra
+from nops_diagnostics._plot_scores import plot_correlation, plot_metric, plot_skill
+from nops_diagnostics._plot_training import Series, plot_training, read_series
+from nops_diagnostics._report import Report
+from nops_diagnostics._rollout_errors import (
+    RolloutErrors,
+    lead_mean,
+    paired_noise_floor,
+    rollout_errors,
+)
+from nops_diagnostics._rollout_scores import RolloutScores, rollout_scores, score_errors
+from nops_diagnostics._sensitivity import (
+    ShuffleRatio,
+    derangement,
+    diversity_ratio,
+    shuffle_ratio,
+)
+from nops_diagnostics._spectra import spectrum_error
+
+__all__ = [
+    "CorrelationTime",
+    "Estimate",
+    "Report",
+    "RolloutErrors",
+    "RolloutScores",
+    "Series",
+    "ShuffleRatio",
+    "bootstrap_estimate",
+    "correlation",
+    "correlation_time",
+    "derangement",
+    "describe_machine",
+    "diversity_ratio",
+    "format_number",
+    "lead_mean",
+    "mse",
+    "nmse",
+    "nrmse",
+    "paired_noise_floor",
+    "plot_correlation",
+    "plot_metric",
+    "plot_rollout",
+    "plot_skill",
+    "plot_spectra",
+    "plot_training",
+    "read_series",
+    "relative_l2",
+    "rollout_errors",
+    "rollout_scores",
+    "score_errors",
+    "shuffle_ratio",
+    "skill",
+    "spectrum_error",
+    "vrmse",
+]

@@ -1,0 +1,44 @@
+"""Numbers and waves that the tests of this package share."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+
+@pytest.fixture
+def normal() -> Callable[..., Tensor]:
+    """`normal(seed, *shape)`: standard normal float64 numbers from a generator of their own."""
+
+    def draw(seed: int, *shape: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    return draw
+
+
+@pytest.fixture
+def wave() -> Callable[..., Tensor]:
+    """`wave(size, rows, columns, phase)`: cos(rows·y + columns·x + phase) as [1, 1, size, size]."""
+
+    def draw(size: int, rows: int, columns: int, phase: float = 0.0) -> Tensor:
+        x = torch.arange(size, dtype=torch.float64) * (2 * math.pi / size)
+        return torch.cos(rows * x[:, None] + columns * x[None, :] + phase)[None, None]
+
+    return draw
+
+
+@pytest.fixture
+def shaken() -> Callable[[torch.nn.Module], torch.nn.Module]:
+    """Give every parameter of a module a random value: zero-initialised layers hide mistakes."""
+
+    def shake(module: torch.nn.Module, *, seed: int = 0, size: float = 0.3) -> torch.nn.Module:
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in module.parameters():
+            value = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.data.copy_(size * value)
+        return module
+
+    return shake

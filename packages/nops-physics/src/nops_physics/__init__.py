@@ -1,0 +1,42 @@
+"""Differentiable PDE solvers, random operators, exact solutions and initial conditions.
+
+Fields are `[sample, channel, *grid]`, trajectories `[sample, time, channel, *grid]` with the
+initial field as frame 0. Grids are periodic. Solvers compute in float64; `trajectory` returns
+float32. Everything random is a pure function of integer seeds: the global generator is neither
+read nor changed.
+"""
+
+from nops_physics._domain import Domain, Parameter, physical_parameters
+from nops_physics._gray_scott import GrayScott
+from nops_physics._heat import Heat
+from nops_physics._initial import (
+    gaussian_blobs,
+    gaussian_random_field,
+    multiscale_field,
+    sinusoids,
+)
+from nops_physics._mixture import DEFAULT_KINDS, initial_mixture
+from nops_physics._random_conv import RandomConvOperator, SmoothSpec
+from nops_physics._registry import DOMAIN_NAMES, make_domain
+from nops_physics._sampling import sobol_parameters
+from nops_physics._seeds import derive_seed
+
+__all__ = [
+    "DEFAULT_KINDS",
+    "DOMAIN_NAMES",
+    "Domain",
+    "GrayScott",
+    "Heat",
+    "Parameter",
+    "RandomConvOperator",
+    "SmoothSpec",
+    "derive_seed",
+    "gaussian_blobs",
+    "gaussian_random_field",
+    "initial_mixture",
+    "make_domain",
+    "multiscale_field",
+    "physical_parameters",
+    "sinusoids",
+    "sobol_parameters",
+]

@@ -1,0 +1,164 @@
+"""A training engine that never loses a run.
+
+Give it a task (named loss terms, and metrics), a weighting, a model, batches and a run folder; it trains,
+logs, checkpoints, and continues by the same call wherever it was stopped.
+
+Importing this package does not import torch: each name is loaded when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nops_train._bptt import Window as Window
+    from nops_train._bptt import truncated_bptt as truncated_bptt
+    from nops_train._checkpoint import CheckpointError as CheckpointError
+    from nops_train._checkpoint_export import export as export
+    from nops_train._checkpoint_export import load_weights as load_weights
+    from nops_train._checkpoint_folder import CheckpointFolder as CheckpointFolder
+    from nops_train._checkpoint_folder import load_checkpoint as load_checkpoint
+    from nops_train._checkpoint_folder import save_checkpoint as save_checkpoint
+    from nops_train._command_line import resolve_call as resolve_call
+    from nops_train._command_line import run_cli as run_cli
+    from nops_train._command_line_layers import load_run_config as load_run_config
+    from nops_train._command_line_layers import parse_config as parse_config
+    from nops_train._command_line_layers import resumed_config as resumed_config
+    from nops_train._command_line_spec import Alias as Alias
+    from nops_train._command_line_spec import App as App
+    from nops_train._command_line_spec import Command as Command
+    from nops_train._command_line_spec import Folders as Folders
+    from nops_train._command_line_spec import Invocation as Invocation
+    from nops_train._command_line_spec import Needs as Needs
+    from nops_train._command_line_spec import Option as Option
+    from nops_train._config import Config as Config
+    from nops_train._config import DataConfig as DataConfig
+    from nops_train._config import TrainConfig as TrainConfig
+    from nops_train._engine import Engine as Engine
+    from nops_train._engine_report import RunResult as RunResult
+    from nops_train._engine_rng import rng_state as rng_state
+    from nops_train._engine_rng import set_rng_state as set_rng_state
+    from nops_train._engine_source import ListSource as ListSource
+    from nops_train._errors import CheckFailed as CheckFailed
+    from nops_train._errors import Diverged as Diverged
+    from nops_train._errors import InertTermError as InertTermError
+    from nops_train._errors import InputError as InputError
+    from nops_train._errors import Interrupted as Interrupted
+    from nops_train._events import read_events as read_events
+    from nops_train._inert import check_inert_terms as check_inert_terms
+    from nops_train._memory import MemoryForecast as MemoryForecast
+    from nops_train._memory import check_memory as check_memory
+    from nops_train._memory import predict_memory as predict_memory
+    from nops_train._protocols import BatchSource as BatchSource
+    from nops_train._protocols import Stateful as Stateful
+    from nops_train._protocols import Task as Task
+    from nops_train._protocols import Weighting as Weighting
+    from nops_train._run_folder import RunFolder as RunFolder
+    from nops_train._study import Study as Study
+
+_MODULES = {
+    "Window": "_bptt",
+    "truncated_bptt": "_bptt",
+    "CheckpointError": "_checkpoint",
+    "export": "_checkpoint_export",
+    "load_weights": "_checkpoint_export",
+    "CheckpointFolder": "_checkpoint_folder",
+    "load_checkpoint": "_checkpoint_folder",
+    "save_checkpoint": "_checkpoint_folder",
+    "resolve_call": "_command_line",
+    "run_cli": "_command_line",
+    "load_run_config": "_command_line_layers",
+    "parse_config": "_command_line_layers",
+    "resumed_config": "_command_line_layers",
+    "Alias": "_command_line_spec",
+    "App": "_command_line_spec",
+    "Command": "_command_line_spec",
+    "Folders": "_command_line_spec",
+    "Invocation": "_command_line_spec",
+    "Needs": "_command_line_spec",
+    "Option": "_command_line_spec",
+    "Config": "_config",
+    "DataConfig": "_config",
+    "TrainConfig": "_config",
+    "Engine": "_engine",
+    "RunResult": "_engine_report",
+    "rng_state": "_engine_rng",
+    "set_rng_state": "_engine_rng",
+    "ListSource": "_engine_source",
+    "CheckFailed": "_errors",
+    "Diverged": "_errors",
+    "InertTermError": "_errors",
+    "InputError": "_errors",
+    "Interrupted": "_errors",
+    "read_events": "_events",
+    "check_inert_terms": "_inert",
+    "MemoryForecast": "_memory",
+    "check_memory": "_memory",
+    "predict_memory": "_memory",
+    "BatchSource": "_protocols",
+    "Stateful": "_protocols",
+    "Task": "_protocols",
+    "Weighting": "_protocols",
+    "RunFolder": "_run_folder",
+    "Study": "_study",
+}
+
+__all__ = [
+    "Alias",
+    "App",
+    "BatchSource",
+    "CheckFailed",
+    "CheckpointError",
+    "CheckpointFolder",
+    "Command",
+    "Config",
+    "DataConfig",
+    "Diverged",
+    "Engine",
+    "Folders",
+    "InertTermError",
+    "InputError",
+    "Interrupted",
+    "Invocation",
+    "ListSource",
+    "MemoryForecast",
+    "Needs",
+    "Option",
+    "RunFolder",
+    "RunResult",
+    "Stateful",
+    "Study",
+    "Task",
+    "TrainConfig",
+    "Weighting",
+    "Window",
+    "check_inert_terms",
+    "check_memory",
+    "export",
+    "load_checkpoint",
+    "load_run_config",
+    "load_weights",
+    "parse_config",
+    "predict_memory",
+    "read_events",
+    "resolve_call",
+    "resumed_config",
+    "rng_state",
+    "run_cli",
+    "save_checkpoint",
+    "set_rng_state",
+    "truncated_bptt",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module, once."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted({*globals(), *__all__})

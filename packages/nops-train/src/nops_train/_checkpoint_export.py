@@ -1,0 +1,98 @@
+"""Weights out of a run: into a module for evaluation, or into files to share."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from nops_train._checkpoint import CheckpointError, commit, stage, write_text
+from nops_train._checkpoint_folder import BEST, load_checkpoint
+from nops_train._engine_checkpoint import load_module
+from nops_train._events import jsonable
+from nops_train._run_folder import RunFolder
+
+
+def load_weights(model: nn.Module, source: str | os.PathLike[str]) -> dict[str, Any]:
+    """Load trained weights into a module: the averaged ones where the run kept an average.
+
+    Args:
+        model: Made as it was for training; its weights are replaced.
+        source: A run folder (its best checkpoint, else its newest) or a checkpoint file.
+
+    Returns:
+        Where in training they are from: "epoch", "batch", "step", all 0-based, and "seed".
+
+    Raises:
+        CheckpointError: If there is no good checkpoint, or its weights are of another model.
+    """
+    state, where = _read(Path(source))
+    load_module(model, _weights(state), where=str(where))
+    return dict(state["position"])
+
+
+def export(run_folder: str | os.PathLike[str], destination: str | os.PathLike[str]) -> Path:
+    """Write `model.safetensors` and `config.json` for sharing.
+
+    The weights are those of the best checkpoint, else the newest; averaged where the run kept an average.
+    `config.json` holds the run's configuration, the position in training, the last metrics, versions and
+    the data's fingerprint.
+
+    Args:
+        run_folder: A run, or one of its checkpoint files.
+        destination: A folder, made if need be; files of these names are replaced.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CheckpointError: If there is no good checkpoint, or the folder cannot be written.
+    """
+    from safetensors.torch import save
+
+    state, where = _read(Path(run_folder))
+    folder = Path(destination)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be made: {error.strerror}") from error
+    # Tied weights become separate tensors: the format stores no shared memory.
+    weights = {name: value.clone().contiguous() for name, value in _weights(state).items()}
+    path = folder / "model.safetensors"
+    commit(stage(path, lambda file: file.write(save(weights)))[0], path)
+    about = {
+        "config": state["config"],
+        "checkpoint": where.name,
+        "position": state["position"],
+        "metrics": state["train"]["metrics"],
+        "versions": state["versions"],
+        "fingerprint": state["fingerprint"],
+    }
+    write_text(
+        folder / "config.json", json.dumps(jsonable(about), indent=2, allow_nan=False) + "\n"
+    )
+    return folder
+
+
+def _read(source: Path) -> tuple[dict[str, Any], Path]:
+    if source.is_file():
+        return load_checkpoint(source), source
+    folder = RunFolder.at(source).checkpoints
+    if BEST in folder.entries:
+        return folder.load(BEST), folder.path / BEST
+    found = folder.newest()
+    if found is None:
+        raise CheckpointError(f"{folder.path}: holds no checkpoint yet")
+    return found.state, folder.path / found.name
+
+
+def _weights(state: dict[str, Any]) -> dict[str, Tensor]:
+    weights = {k: v for k, v in state["model"].items() if isinstance(v, Tensor)}
+    average = (state.get("ema") or {}).get("average", {})
+    # A tied weight has one average but several names, which share their memory.
+    named = {weights[name].data_ptr(): name for name in average if weights[name].numel()}
+    return {
+        name: average[named[value.data_ptr()]] if value.data_ptr() in named else value
+        for name, value in weights.items()
+    }

@@ -1,0 +1,113 @@
+"""The parts of a configuration that every app shares.
+
+Each field carries its `--help` text. Values are checked strictly: `"3"` is no integer and `true` is
+no number. The learned and the physical settings belong to the apps, which put these two sections
+beside their own:
+
+    class NoaConfig(Config):
+        train: TrainConfig = TrainConfig()
+        data: DataConfig = DataConfig()
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = ["Config", "DataConfig", "TrainConfig"]
+
+LARGEST_SEED = 2**63 - 1  # what torch.Generator.manual_seed takes as a signed 64-bit integer
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Config(BaseModel):
+    """Base of every section: frozen, no unknown key, no coercion, no infinity and no NaN.
+
+    Raises:
+        pydantic.ValidationError: A `ValueError` that names each field, what was expected and found.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class TrainConfig(Config):
+    """Optimisation, checkpoints and precision; epochs and steps are 0-based everywhere."""
+
+    epochs: int = Field(25, ge=1, description="Passes over the training set.")
+    batch_size: int = Field(16, ge=1, description="Samples per optimizer step, all ranks together.")
+    accumulate: int = Field(
+        1, ge=1, description="Micro-batches that the batch of one step is split into."
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="Learning rate, at its peak.")
+    lr_schedule: Literal["cosine", "constant"] = Field(
+        "cosine", description="Learning rate after the warm-up."
+    )
+    warmup_steps: int = Field(
+        0, ge=0, description="Optimizer steps over which the learning rate rises to its peak."
+    )
+    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay (AdamW).")
+    grad_clip: float | None = Field(
+        1.0, gt=0, description="Largest norm of the gradient over all trained parameters."
+    )
+    save_every: int = Field(200, ge=1, description="Optimizer steps between checkpoints.")
+    validate_every: int = Field(1, ge=1, description="Epochs between validations.")
+    early_stop_patience: int | None = Field(
+        None, ge=1, description="Validations without a better monitored metric before stopping."
+    )
+    monitor: str = Field(
+        "nmse",
+        min_length=1,
+        description="Validation metric, unweighted, that decides the best model and early stopping.",
+    )
+    monitor_mode: Literal["min", "max"] = Field(
+        "min", description="Whether a lower or a higher monitored metric is better."
+    )
+    seed: int = Field(
+        0, ge=0, le=LARGEST_SEED, description="Start of every random draw in training."
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="Arithmetic of the forward pass; spectral parts stay in fp32."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where to compute; auto takes a GPU where there is one."
+    )
+    ema_decay: float | None = Field(
+        None, gt=0, lt=1, description="Decay of the averaged copy of the weights; null keeps none."
+    )
+    max_skipped_in_row: int = Field(
+        10, ge=1, description="Non-finite steps in a row before the run stops."
+    )
+    log_every: int = Field(10, ge=1, description="Optimizer steps between lines of the event log.")
+    num_workers: int = Field(0, ge=0, description="Processes that read data; 0 reads in this one.")
+    keep_last: int | None = Field(
+        3, ge=1, description="Periodic checkpoints to keep, best and last aside; null keeps all."
+    )
+    freeze: tuple[str, ...] = Field(
+        (), description="Parameters left as they are: patterns of their names, such as encoder.*"
+    )
+
+    @model_validator(mode="after")
+    def _chunks_fit_the_batch(self) -> "TrainConfig":
+        if self.accumulate > self.batch_size:
+            raise ValueError(
+                f"accumulate ({self.accumulate}) is more than batch_size ({self.batch_size}): "
+                "a micro-batch needs a sample at least"
+            )
+        return self
+
+
+class DataConfig(Config):
+    """Which data, how much of it, and how it is laid out."""
+
+    path: str | None = Field(None, min_length=1, description="Folder or file that holds the data.")
+    layout: Literal["well"] = Field("well", description="Layout of the files.")
+    num_train: int = Field(256, ge=1, description="Trajectories to train on.")
+    num_valid: int = Field(32, ge=1, description="Trajectories to validate on.")
+    num_test: int = Field(64, ge=1, description="Trajectories of the final evaluation.")
+    num_steps: int = Field(64, ge=1, description="Steps per trajectory, its start not counted.")
+    shape: tuple[Count, ...] = Field(
+        (32, 32), min_length=1, max_length=3, description="Grid points along each axis."
+    )
+    seed: int = Field(
+        0, ge=0, le=LARGEST_SEED, description="Start of every draw of generated data."
+    )

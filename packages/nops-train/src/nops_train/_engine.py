@@ -1,0 +1,388 @@
+"""The engine: epochs of batches, one optimizer step each, and a run folder that outlives any of them."""
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+
+from nops_train._config import TrainConfig
+from nops_train._ema import WeightAverage
+from nops_train._engine_batch import to_device
+from nops_train._engine_environment import choose_device
+from nops_train._engine_inert import check_start
+from nops_train._engine_report import RunResult, StopRequested, advice, describe_fault
+from nops_train._engine_rng import preserved_rng, seed_generators
+from nops_train._engine_session import Session
+from nops_train._engine_setup import (
+    LearningRate,
+    check_learning_rate,
+    check_optimizer,
+    defer,
+    freeze,
+    make_optimizer,
+    trained_parameters,
+)
+from nops_train._engine_state import Record, Terms, TrainState
+from nops_train._engine_step import Fault, Stepper
+from nops_train._engine_validate import Validator
+from nops_train._errors import Diverged, InputError, Interrupted
+from nops_train._precision import Precision
+from nops_train._progress import Progress, ProgressMode
+from nops_train._protocols import BatchSource, Stateful, Task, Weighting
+from nops_train._run_folder import RunFolder
+from nops_train._signals import SignalGuard
+
+SKIPPED_SHARE = 0.1  # of an epoch's batches: more non-finite steps than that stop the run
+
+
+class Engine:
+    """Trains a model and never loses the run.
+
+    The same call on the same run folder continues where it stopped, in the middle of an epoch too; on a
+    CPU the outcome is then equal, bit for bit, to that of a run that never stopped.
+
+    Args:
+        task: Loss terms and metrics; see `Task`.
+        weighting: Weights of the terms; see `Weighting`.
+        model: Everything that is trained or has state in training; moved to the device.
+        config: Epochs, clipping, precision and so on.
+        run: The run's folder.
+        optimizer: Holds the parameters to train; AdamW over all of the model's by default. A group's
+            `lr_scale` multiplies the learning rate.
+        learning_rate: `learning_rate(epoch, step)` of each step. None leaves the optimizer's own rates,
+            and needs `lr_schedule="constant"` without warm-up.
+        stateful: Further objects to be saved and restored, by name.
+        fingerprint: What identifies the data; a run goes on with equal values only.
+        progress: "bar", "plain", "none", or "auto".
+
+    Attributes:
+        device: Where the model computes.
+        state: Position, counters, best value and history.
+
+    Raises:
+        InputError: If settings do not fit each other or the model.
+    """
+
+    def __init__(
+        self,
+        *,
+        task: Task,
+        weighting: Weighting,
+        model: nn.Module,
+        config: TrainConfig,
+        run: RunFolder,
+        optimizer: torch.optim.Optimizer | None = None,
+        learning_rate: LearningRate | None = None,
+        stateful: Mapping[str, Stateful] | None = None,
+        fingerprint: Mapping[str, Any] | None = None,
+        progress: ProgressMode = "auto",
+    ) -> None:
+        check_learning_rate(learning_rate, config)
+        self.config = config
+        self.run = run
+        self.device = choose_device(config.device)
+        self.state = TrainState()
+        self._task, self._weighting = task, weighting
+        self._learning_rate = learning_rate
+        freeze(model, config.freeze)
+        self._model = model.to(self.device)
+        self._optimizer = optimizer or make_optimizer(model, config)
+        check_optimizer(self._optimizer)
+        self._stepper = self._make_stepper(stateful or {})
+        self._validator = Validator(
+            task=task,
+            model=self._model,
+            precision=self._stepper.precision,
+            device=self.device,
+        )
+        self._progress_mode: ProgressMode = progress
+        self._signals = SignalGuard()
+        self._between_steps = True  # whether a checkpoint written now would be exact
+        self._session = Session(
+            run=run,
+            config=config,
+            device=self.device,
+            state=self.state,
+            parts=self._parts(),
+            stateful=stateful or {},
+            fingerprint=fingerprint or {},
+        )
+
+    def fit(self, train: BatchSource, valid: BatchSource | None = None) -> RunResult:
+        """Train to the last epoch, or on from where the run folder stands.
+
+        Args:
+            train: One optimizer step per batch.
+            valid: Validated on every `validate_every` epochs, and after the last.
+
+        Returns:
+            What was reached. The model holds the last weights; `load_weights` gives the best ones.
+
+        Raises:
+            InputError: If the run cannot be continued as asked, or a setting does not fit.
+            InertTermError: If an enabled term trains nothing.
+            Diverged: If too many steps were not finite.
+            Interrupted: After SIGTERM or SIGINT, when everything is saved.
+        """
+        self._batches = self._check_sources(train, valid)
+        self._progress = Progress(
+            self._progress_mode, epochs=self.config.epochs, batches=self._batches
+        )
+        with self.run.locked(), self._signals, self._progress:
+            self._begin(train, valid)
+            try:
+                while not self._finished():
+                    self._train_epoch(train)
+                    self._end_epoch(valid)
+            except StopRequested:
+                raise self._session.interrupted(self._signals.received or 0) from None
+            except Exception as error:
+                exact = self._between_steps and not self._stepper.applying
+                self._session.failed(error, can_save=exact)
+                raise
+            result = self._finish()
+        if self._signals.received is None:
+            return result
+        # The signal came too late to stop this, and in time to stop what follows.
+        raise Interrupted(self._signals.received)
+
+    def _begin(self, train: BatchSource, valid: BatchSource | None) -> None:
+        if not self._model.training:  # a part that the app keeps in eval mode stays in it
+            self._model.train()
+        for line in self._session.begin():
+            self._progress.say(line)
+        if not self._finished():
+            self._check_start(train, valid)
+        self._session.summarise("running")
+
+    def _finished(self) -> bool:
+        return self.state.epoch >= self.config.epochs or self._patience_is_out()
+
+    def _patience_is_out(self) -> bool:
+        patience = self.config.early_stop_patience
+        return patience is not None and self.state.waited >= patience
+
+    def _train_epoch(self, train: BatchSource) -> None:
+        for batch in self._remaining(train):
+            self._train_step(batch)
+        self._stop_if_asked()
+
+    def _remaining(self, train: BatchSource) -> Iterator[Any]:
+        epoch, first, seed = self.state.epoch, self.state.batch, self.config.seed
+        if first >= self._batches:
+            return
+        seed_generators("order", seed, epoch=epoch)
+        iterator = iter(train.batches(epoch=epoch, skip=first))
+        for index in range(first, self._batches):
+            self._stop_if_asked()
+            seed_generators("data", seed, epoch=epoch, index=index)
+            yield to_device(self._next(iterator, index), self.device)
+
+    def _next(self, iterator: Iterator[Any], index: int) -> Any:
+        try:
+            return next(iterator)
+        except StopIteration:
+            raise InputError(
+                f"the training source ended after {index} batches of epoch {self.state.epoch}; its "
+                f"num_batches is {self._batches}"
+            ) from None
+        except Exception:
+            self._stop_if_asked()  # worker processes die of the same signal
+            raise
+
+    def _train_step(self, batch: Any) -> None:
+        state = self.state
+        seed_generators("step", self.config.seed, epoch=state.epoch, index=state.batch)
+        rate = self._learning_rate and self._learning_rate(state.epoch, state.step)
+        record, fault = self._stepper.make(batch, epoch=state.epoch, step=state.step, rate=rate)
+        self._between_steps = False
+        if fault is None:
+            self._applied(record)
+        else:
+            self._skipped(record, fault)
+        state.batch += 1
+        self._between_steps = True
+        self._progress.step(epoch=state.epoch, batch=state.batch)
+        if fault is None and state.step % self.config.save_every == 0:
+            self._session.save(f"step_{state.step}.pt")
+
+    def _applied(self, record: Record) -> None:
+        state = self.state
+        state.bad_in_row = 0
+        state.means.add(record)
+        if state.step % self.config.log_every == 0:
+            self._log("train", **asdict(record.terms()), learning_rate=self._rate())
+            state.means.read_waiting()
+        if self._weighting.observes == "step":
+            self._observe(record.terms().raw, split="train")
+        state.step += 1
+
+    def _skipped(self, record: Record, fault: Fault) -> None:
+        state = self.state
+        state.skipped += 1
+        state.skipped_in_epoch += 1
+        if not fault.scale:  # the loss scale's own search is no sign of divergence
+            state.bad_in_row += 1
+            state.bad_in_epoch += 1
+        self._log(
+            "skipped",
+            **asdict(record.terms()),
+            **asdict(fault),
+            reason=describe_fault(fault),
+            in_row=state.bad_in_row,
+        )
+        limit = self.config.max_skipped_in_row
+        # Tiny epochs: the share counts only beyond what a streak may reach anyway.
+        share = max(SKIPPED_SHARE * self._batches, limit)
+        if state.bad_in_row >= limit or state.bad_in_epoch > share:
+            raise Diverged(advice(fault, state, where=str(self.run.events.path)))
+
+    def _end_epoch(self, valid: BatchSource | None) -> None:
+        # Validation first: until it is done nothing has changed, so it can be stopped and repeated.
+        metrics = self._validate(valid)
+        self._session.tick()
+        state = self.state
+        means = state.means.means()
+        self._between_steps = False
+        self._log_epoch(means)
+        if self._weighting.observes == "epoch" and means.raw:
+            self._observe(means.raw, split="train")
+        is_best = metrics is not None and self._note_metrics(metrics, means)
+        state.history.append(
+            {"epoch": state.epoch, "step": state.step, "train": asdict(means), "metrics": metrics}
+        )
+        self._progress.epoch(
+            epoch=state.epoch, loss=means.loss, metrics=metrics or {}, seconds=state.epoch_seconds
+        )
+        if self._patience_is_out():
+            self._log("early_stop", metric=self.config.monitor, waited=state.waited)
+        state.next_epoch()
+        self._between_steps = True
+        self._session.save(f"epoch_{state.epoch}.pt")
+        if is_best:
+            self.run.checkpoints.mark_best(f"epoch_{state.epoch}.pt")
+
+    def _validate(self, valid: BatchSource | None) -> dict[str, float] | None:
+        done = self.state.epoch + 1
+        if valid is None or (done % self.config.validate_every and done < self.config.epochs):
+            return None
+        seed_generators("valid", self.config.seed, epoch=self.state.epoch)
+        average = self._stepper.average
+        with contextlib.nullcontext() if average is None else average.applied():
+            return self._validator.run(valid, between=self._stop_if_asked)
+
+    def _note_metrics(self, metrics: dict[str, float], means: Terms) -> bool:
+        state, config = self.state, self.config
+        state.metrics = metrics
+        value = metrics[config.monitor]
+        sign = 1.0 if config.monitor_mode == "min" else -1.0
+        best = math.inf if state.best is None else sign * state.best["value"]
+        is_best = sign * value < best  # never for NaN
+        state.waited = 0 if is_best else state.waited + 1
+        if is_best:
+            state.best = {
+                "metric": config.monitor,
+                "mode": config.monitor_mode,
+                "value": value,
+                "epoch": state.epoch,
+                "step": state.step,
+            }
+        self._log("validation", metrics=metrics, best=is_best)
+        if self._weighting.observes == "validation":
+            self._observe({**means.raw, **metrics}, split="valid")
+        return is_best
+
+    def _observe(self, values: Mapping[str, float], *, split: str) -> None:
+        state = self.state
+        self._weighting.observe(dict(values), epoch=state.epoch, step=state.step, split=split)
+
+    def _log_epoch(self, means: Terms) -> None:
+        state = self.state
+        self._log(
+            "epoch",
+            **asdict(means),
+            learning_rate=self._rate(),
+            samples=state.means.samples,
+            applied=state.batch - state.skipped_in_epoch,
+            skipped=state.skipped_in_epoch,
+            seconds=round(state.epoch_seconds, 3),
+        )
+
+    def _log(self, event: str, **fields: Any) -> None:
+        state = self.state
+        position = {"epoch": state.epoch, "step": state.step, "batch": state.batch}
+        self.run.events.write(event, **position, **fields)
+
+    def _rate(self) -> float:
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    def _stop_if_asked(self) -> None:
+        if self._signals.received is not None:
+            raise StopRequested
+
+    def _parts(self) -> dict[str, Any]:
+        stepper, rate = self._stepper, self._learning_rate
+        return {
+            "model": self._model,
+            "optimizer": self._optimizer,
+            "weighting": self._weighting,
+            "ema": stepper.average,
+            "scaler": stepper.precision.scaler if stepper.precision.scaler.is_enabled() else None,
+            "learning_rate": rate if isinstance(rate, Stateful) else None,
+        }
+
+    def _check_start(self, train: BatchSource, valid: BatchSource | None) -> None:
+        warning = check_start(
+            self._stepper,
+            train,
+            device=self.device,
+            seed=self.config.seed,
+            accumulate=self.config.accumulate,
+        )
+        if warning:
+            self.run.note("warning", message=warning)
+            self._progress.say(f"warning: {warning}")
+        if valid is not None:
+            shown_both = self._weighting.observes == "validation"
+            with preserved_rng():
+                self._validator.check(
+                    valid,
+                    monitor=self.config.monitor,
+                    terms=self._weighting.terms if shown_both else (),
+                )
+
+    def _check_sources(self, train: BatchSource, valid: BatchSource | None) -> int:
+        if train.num_batches < 1:
+            raise InputError("the training source has no batch")
+        if valid is None and self.config.early_stop_patience is not None:
+            raise InputError("train.early_stop_patience needs a validation set")
+        return train.num_batches
+
+    def _make_stepper(self, stateful: Mapping[str, Stateful]) -> Stepper:
+        config, model = self.config, self._model
+        parameters = trained_parameters(model, self._optimizer)
+        candidates = (*model.modules(), self._weighting, *stateful.values())
+        return Stepper(
+            model=model,
+            task=self._task,
+            weighting=self._weighting,
+            optimizer=self._optimizer,
+            parameters=parameters,
+            precision=Precision(config.precision, device=self.device),
+            average=None
+            if config.ema_decay is None
+            else WeightAverage(parameters, decay=config.ema_decay),
+            accumulate=config.accumulate,
+            grad_clip=config.grad_clip,
+            deferred=defer(candidates),
+        )
+
+    def _finish(self) -> RunResult:
+        status = "completed" if self.state.epoch >= self.config.epochs else "stopped_early"
+        self.run.events.write("end", epoch=self.state.epoch, step=self.state.step, status=status)
+        self._session.summarise(status)
+        return RunResult.of(self.state, status=status, folder=self.run.path)

@@ -1,0 +1,58 @@
+"""What a run was computed with, and what it took."""
+
+import platform
+import sys
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from nops_train._errors import InputError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of "auto", "cpu" or "cuda".
+
+    Raises:
+        InputError: If "cuda" is asked for and there is none.
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise InputError("train.device is cuda, but torch finds no CUDA device; use auto or cpu")
+    return torch.device("cuda" if name != "cpu" and available else "cpu")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+    }
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """The machine in words: system, processors, device, threads."""
+    found: dict[str, Any] = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processors": psutil.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": device.type,
+    }
+    if device.type == "cuda":
+        found["device_name"] = torch.cuda.get_device_name(device)
+    return found
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Largest memory in use so far: the device's tensors on CUDA, the process's resident set on a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    windows = getattr(psutil.Process().memory_info(), "peak_wset", None)
+    if windows is not None:
+        return int(windows)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)

@@ -1,0 +1,86 @@
+"""Which checkpoint a run goes on from."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nops_train._checkpoint_folder import BEST, Found, load_checkpoint
+from nops_train._engine_checkpoint import check_agrees, restore
+from nops_train._engine_environment import versions
+from nops_train._engine_state import TrainState
+from nops_train._protocols import Stateful
+from nops_train._run_folder import RunFolder
+
+
+def find_checkpoint(run: RunFolder) -> Found | None:
+    """The checkpoint named by the user, else the newest good one; None for a new run.
+
+    A checkpoint of another folder starts a new run; once that has checkpoints of its own, it goes on.
+
+    Raises:
+        CheckpointError: If there are checkpoints but none can be read.
+    """
+    file = run.resume_file
+    if file is None or (not _is_own(run, file) and run.checkpoints.entries):
+        return run.checkpoints.newest()
+    name = file.name if _is_own(run, file) else str(file)
+    return Found(name=name, state=load_checkpoint(file), problems=())
+
+
+def go_on_from(
+    found: Found,
+    *,
+    run: RunFolder,
+    parts: Mapping[str, Any],
+    train: TrainState,
+    stateful: Mapping[str, Stateful],
+    fingerprint: Mapping[str, Any],
+) -> list[str]:
+    """Restore a run from a checkpoint: its objects, its events, its order of checkpoints.
+
+    Returns:
+        What the user should know: damaged files, other versions, a log cut short.
+
+    Raises:
+        InputError: If the checkpoint is not of this run.
+    """
+    state = found.state
+    where = str(run.checkpoints.path / found.name)
+    check_agrees(state, run=run, fingerprint=fingerprint, where=where)
+    restore(state, parts, train=train, stateful=stateful, where=where)
+    warnings = list(found.problems)
+    if run.resume_file is not None and _is_own(run, run.resume_file):
+        run.checkpoints.supersede_after(found.name)
+    length = run.events.truncate(state["events"])
+    if length < state["events"]:
+        warnings.append(
+            f"{run.events.path}: {length} bytes, the checkpoint was written at {state['events']}: the log of "
+            "the time before is lost in part"
+        )
+    if state["versions"] != versions():
+        warnings.append(
+            f"made with {state['versions']}, now {versions()}: equality to the last bit is not promised"
+        )
+    if lost := _mend_best(run, train):
+        warnings.append(lost)
+    return warnings
+
+
+def _is_own(run: RunFolder, file: Path) -> bool:
+    return file.parent == run.checkpoints.path.resolve()
+
+
+def _mend_best(run: RunFolder, train: TrainState) -> str | None:
+    """Make `best_model.pt` the state's best again, where a crash or a step back left another there."""
+    if train.best is None:
+        return None
+    entries = run.checkpoints.entries
+    expected = (train.best["epoch"] + 1, 0, train.best["step"])
+    present = entries.get(BEST)
+    if present is not None and (present.epoch, present.batch, present.step) == expected:
+        return None
+    name = f"epoch_{expected[0]}.pt"
+    if name in entries and not entries[name].superseded:
+        run.checkpoints.mark_best(name)
+        return None
+    return f"{run.checkpoints.path / BEST}: not the best of epoch {expected[0]}, whose file is gone"

@@ -1,0 +1,89 @@
+"""From what an app gives to what the engine steps: frozen and trained parameters, optimizer, deferrals."""
+
+import fnmatch
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from nops_train._config import TrainConfig
+from nops_train._errors import InputError
+
+LearningRate = Callable[[int, int], float]
+
+
+def freeze(model: nn.Module, patterns: Iterable[str]) -> None:
+    """Switch off the gradient of the parameters whose names match a pattern, such as `encoder.*`.
+
+    Raises:
+        InputError: If a pattern matches none.
+    """
+    parameters = dict(model.named_parameters())
+    for pattern in patterns:
+        names = fnmatch.filter(parameters, pattern)
+        if not names:
+            known = ", ".join(list(parameters)[:8])
+            raise InputError(
+                f"train.freeze: {pattern!r} matches no parameter; there are {known}, …"
+            )
+        for name in names:
+            parameters[name].requires_grad_(False)
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW over the parameters that require a gradient.
+
+    Raises:
+        InputError: If there are none.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if not trained:
+        raise InputError("the model has no parameter to train; train.freeze holds all of them")
+    return torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
+    """Refuse an optimizer that evaluates the loss by itself.
+
+    Raises:
+        InputError: For L-BFGS, whose steps the engine could not judge before they are made.
+    """
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise InputError(
+            "LBFGS asks for the loss several times per step; give a first-order optimizer"
+        )
+
+
+def check_learning_rate(learning_rate: LearningRate | None, config: TrainConfig) -> None:
+    """Refuse a schedule that nobody computes.
+
+    Raises:
+        InputError: If the configuration asks for a schedule and no `learning_rate` is given.
+    """
+    if learning_rate is None and (config.lr_schedule != "constant" or config.warmup_steps):
+        raise InputError(
+            f"train.lr_schedule is {config.lr_schedule} with {config.warmup_steps} warm-up steps, but the "
+            "engine was given no learning_rate(epoch, step); give one (nops_schedules.warmup_cosine), or "
+            "set lr_schedule to constant and warmup_steps to 0"
+        )
+
+
+def trained_parameters(
+    model: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, nn.Parameter]:
+    """The optimizer's parameters that require a gradient, by name; `optimizer[i]` for a foreign one."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    return {names.get(id(p), f"optimizer[{i}]"): p for i, p in enumerate(held) if p.requires_grad}
+
+
+def defer(candidates: Iterable[Any]) -> tuple[Any, ...]:
+    """Those with `apply_update` and `discard_update`, each told to defer where it can be told."""
+    found = {
+        id(c): c for c in candidates if hasattr(c, "apply_update") and hasattr(c, "discard_update")
+    }
+    for owner in found.values():
+        if hasattr(owner, "defer_updates"):
+            owner.defer_updates()
+    return tuple(found.values())

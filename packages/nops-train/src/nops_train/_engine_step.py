@@ -1,0 +1,262 @@
+"""One optimizer step: forward, weights, backward, judge, and then all of it or nothing."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from nops_train._ema import WeightAverage
+from nops_train._engine_batch import num_samples, split_batch
+from nops_train._engine_buffers import BufferGuard
+from nops_train._engine_state import Record
+from nops_train._errors import InputError
+from nops_train._precision import Precision
+from nops_train._protocols import Losses, Task, Weighting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """Why a step was skipped.
+
+    Attributes:
+        terms: Terms whose value or weight is not finite; empty where only the gradient is bad.
+        parameter: First parameter with a non-finite gradient; None where each is finite and only their
+            norm overflows, or where a term is to blame already.
+        scale: Whether the fp16 loss scale may be the cause, and was lowered.
+    """
+
+    terms: tuple[str, ...]
+    parameter: str | None
+    scale: bool
+
+
+class Stepper:
+    """Makes optimizer steps. A step is applied as a whole, or changes nothing.
+
+    Order: forward, `balance`, weights, backward of the weighted total (or `accumulate`, `apply` of the
+    weighting), unscale, non-finite check, clip, optimizer, average, deferred updates.
+
+    Args:
+        model: The module; its buffers are guarded.
+        task: Gives the loss terms.
+        weighting: Gives their weights.
+        optimizer: Holds the parameters that are trained.
+        precision: Autocast and loss scale.
+        average: Averaged weights, or None.
+        accumulate: Micro-batches per step.
+        grad_clip: Largest gradient norm, or None.
+        deferred: Objects with `apply_update` and `discard_update`.
+
+    Attributes:
+        applying: Whether a step is half applied: true for good where the optimizer itself failed.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        task: Task,
+        weighting: Weighting,
+        optimizer: torch.optim.Optimizer,
+        parameters: Mapping[str, Tensor],
+        precision: Precision,
+        average: WeightAverage | None,
+        accumulate: int,
+        grad_clip: float | None,
+        deferred: tuple[Any, ...],
+    ) -> None:
+        self.task = task
+        self.weighting = weighting
+        self.optimizer = optimizer
+        self.parameters = dict(parameters)
+        self.precision = precision
+        self.average = average
+        self.buffers = BufferGuard(model)
+        self.applying = False
+        self._owner: Any = weighting
+        self._trained = list(self.parameters.values())
+        self._accumulate = accumulate
+        self._grad_clip = grad_clip
+        self._deferred = deferred
+
+    def make(
+        self, batch: Any, *, epoch: int, step: int, rate: float | None
+    ) -> tuple[Record, Fault | None]:
+        """Make one step on `batch`; with a `Fault` nothing has changed but the fp16 loss scale.
+
+        Args:
+            batch: On the device.
+            epoch: Epoch in hand, 0-based.
+            step: Index of the step, 0-based.
+            rate: Learning rate, or None to leave the optimizer's own.
+        """
+        self.buffers.remember()
+        self.optimizer.zero_grad(set_to_none=True)
+        try:
+            raw, weights, samples = self._gather(batch, epoch=epoch, step=step)
+        except BaseException:
+            self.discard()
+            raise
+        self.precision.scaler.unscale_(self.optimizer)
+        norm = get_total_norm([p.grad for p in self._trained if p.grad is not None])
+        values = torch.stack([*raw.values(), norm.to(next(iter(raw.values())).device)])
+        record = Record(weights=weights, samples=samples, values=values)
+        # The one host synchronisation of a step: whether it counts must be known before the next.
+        if bool(torch.isfinite(values).all()):
+            self._apply(norm, rate)
+            return record, None
+        fault = self._find_fault(record)
+        self.precision.scaler.update()
+        self.discard()
+        return record, fault
+
+    def discard(self) -> None:
+        """Leave everything as it was before the step in hand."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.buffers.restore()
+        for item in self._transactional():
+            item.discard_update()
+
+    def _apply(self, norm: Tensor, rate: float | None) -> None:
+        self.applying = True
+        if self._grad_clip is not None:
+            clip_grads_with_norm_(self._trained, self._grad_clip, norm)
+        if rate is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate * group.get("lr_scale", 1.0)
+        self.precision.scaler.step(self.optimizer)
+        self.precision.scaler.update()
+        if self.average is not None:
+            self.average.update()
+        for item in self._transactional():
+            item.apply_update()
+        self.applying = False
+
+    def _transactional(self) -> tuple[Any, ...]:
+        """What takes part in a step beside the optimizer; a composite weighting may change its member."""
+        owner = self._owner
+        if any(owner is item for item in self._deferred) or not hasattr(owner, "apply_update"):
+            return self._deferred
+        return *self._deferred, owner
+
+    def _gather(
+        self, batch: Any, *, epoch: int, step: int
+    ) -> tuple[dict[str, Tensor], dict[str, float], int]:
+        active = self.weighting.active(epoch=epoch, step=step)
+        owner: Any = getattr(self.weighting, "active_weighting", None) or self.weighting
+        self._owner = owner
+        samples = num_samples(batch)
+        raw: dict[str, Tensor] = {}
+        weights: dict[str, float] | None = None
+        for number, chunk in enumerate(split_batch(batch, self._accumulate)):
+            share = num_samples(chunk) / samples
+            self.offer_residuals(owner if number == 0 else None)
+            for losses in self.windows(chunk, epoch=epoch, step=step, active=active):
+                if weights is None:
+                    weights = self._ask_weights(owner, losses, active, epoch=epoch, step=step)
+                self._backward(owner, losses, weights, share)
+                for name, value in losses.items():
+                    part = value.detach() if share == 1.0 else value.detach() * share
+                    raw[name] = raw[name] + part if name in raw else part
+        _check_complete(raw, active)
+        if hasattr(owner, "accumulate"):
+            owner.apply(self._trained, reduce=None)
+        assert weights is not None
+        return raw, {name: float(weights[name]) for name in raw}, samples
+
+    def windows(
+        self,
+        chunk: Any,
+        *,
+        epoch: int,
+        step: int,
+        active: frozenset[str],
+        autocast: bool = True,
+    ) -> Iterator[dict[str, Tensor]]:
+        """The active terms of a micro-batch: one dict, or one per window, computed when asked for."""
+        with self.precision.autocast(enabled=autocast):
+            result = self.task.losses(chunk, epoch=epoch, step=step, active=active)
+        if isinstance(result, Mapping):
+            yield self._select(result, active)
+            return
+        iterator = iter(result)
+        while True:
+            # Autocast is left between windows: its cache of cast weights belongs to one graph.
+            with self.precision.autocast(enabled=autocast):
+                losses = next(iterator, None)
+            if losses is None:
+                return
+            yield self._select(losses, active)
+
+    def _select(self, losses: Losses, active: frozenset[str]) -> dict[str, Tensor]:
+        if unknown := losses.keys() - self.weighting.terms.keys():
+            raise InputError(
+                f"task.losses returned {sorted(unknown)}, which the weighting does not know; its terms "
+                f"are {sorted(self.weighting.terms)}"
+            )
+        for name, value in losses.items():
+            if not isinstance(value, Tensor) or value.dim() != 0:
+                found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                raise InputError(
+                    f"task.losses returned {name} as {found}, expected a scalar tensor: the mean over "
+                    "the samples of the batch"
+                )
+        return {name: value for name, value in losses.items() if name in active}
+
+    def _ask_weights(
+        self, owner: Any, losses: Losses, active: frozenset[str], *, epoch: int, step: int
+    ) -> dict[str, float]:
+        if hasattr(owner, "balance"):
+            owner.balance(losses, self._trained, epoch=epoch, step=step)
+        weights = self.weighting.weights(epoch=epoch, step=step)
+        if missing := active - weights.keys():
+            raise InputError(
+                f"the weighting gives no weight for its active terms {sorted(missing)}"
+            )
+        return dict(weights)
+
+    def _backward(
+        self, owner: Any, losses: Losses, weights: Mapping[str, float], share: float
+    ) -> None:
+        scale = self.precision.scaler.scale
+        if hasattr(owner, "accumulate"):
+            owner.accumulate({k: scale(v * share) for k, v in losses.items()}, self._trained)
+            return
+        parts = [weights[name] * value for name, value in losses.items()]
+        if parts:
+            total = torch.stack(parts).sum() if len(parts) > 1 else parts[0]
+            scale(total if share == 1.0 else total * share).backward()
+
+    def offer_residuals(self, owner: Any) -> None:
+        """Hand the weighting's `note_residuals` to a task that asks for it; None where it has none."""
+        if hasattr(self.task, "note_residuals"):
+            sink: Callable[..., Any] | None = getattr(owner, "note_residuals", None)
+            self.task.note_residuals = sink  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _find_fault(self, record: Record) -> Fault:
+        terms = record.terms()
+        bad = tuple(name for name, v in terms.weighted.items() if not math.isfinite(v))
+        parameter = None
+        if not bad:
+            parameter = next(
+                (
+                    name
+                    for name, p in self.parameters.items()
+                    if p.grad is not None and not bool(p.grad.isfinite().all())
+                ),
+                None,
+            )
+        return Fault(
+            terms=bad, parameter=parameter, scale=not bad and self.precision.can_lower_scale
+        )
+
+
+def _check_complete(raw: Mapping[str, Tensor], active: frozenset[str]) -> None:
+    if not active:
+        raise InputError("the weighting has no active term: there is nothing to train")
+    if missing := active - raw.keys():
+        raise InputError(f"task.losses did not return the active terms {sorted(missing)}")

@@ -1,0 +1,104 @@
+"""One pass over the validation set: means of the task's metrics, and no trace left behind."""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nops_train._engine_batch import num_samples, to_device
+from nops_train._errors import InputError
+from nops_train._precision import Precision
+from nops_train._protocols import BatchSource, Task
+
+
+class Validator:
+    """Computes a task's metrics in eval mode, without gradients, in the precision of training.
+
+    Args:
+        task: Gives the metrics.
+        model: Each of its modules is put back into its own mode afterwards.
+        precision: Autocast as in training.
+        device: Where batches go.
+    """
+
+    def __init__(
+        self, *, task: Task, model: nn.Module, precision: Precision, device: torch.device
+    ) -> None:
+        self._task, self._model = task, model
+        self._precision, self._device = precision, device
+
+    def run(self, source: BatchSource, *, between: Callable[[], None]) -> dict[str, float]:
+        """Mean of each metric over all samples, summed in float64.
+
+        Args:
+            source: The validation set; its epoch 0 is read, so each validation sees the same batches.
+            between: Called before each batch; it may raise to stop.
+
+        Raises:
+            InputError: If there is no batch, or a metric is neither a scalar nor one value per sample.
+        """
+        sums: dict[str, Tensor] = {}
+        samples = 0
+        with evaluating(self._model), torch.no_grad():
+            for batch in source.batches(epoch=0, skip=0):
+                between()
+                samples += self._add(sums, batch)
+        if not samples:
+            raise InputError("the validation set gave no batch")
+        return {name: float(value) / samples for name, value in sums.items()}
+
+    def check(self, source: BatchSource, *, monitor: str, terms: Collection[str]) -> None:
+        """Compute the metrics of one batch, so that a wrong name is told before training.
+
+        Args:
+            source: The validation set.
+            monitor: Metric that decides the best model.
+            terms: Names that a metric must not have.
+
+        Raises:
+            InputError: If `monitor` is no metric, or a metric has one of the names.
+        """
+        sums: dict[str, Tensor] = {}
+        with evaluating(self._model), torch.no_grad():
+            for batch in source.batches(epoch=0, skip=0):
+                self._add(sums, batch)
+                break
+        if monitor not in sums:
+            raise InputError(f"train.monitor is {monitor}; task.metrics returned {sorted(sums)}")
+        if shared := sums.keys() & set(terms):
+            raise InputError(f"the weighting observes terms and metrics: {sorted(shared)} are both")
+
+    def _add(self, sums: dict[str, Tensor], batch: Any) -> int:
+        batch = to_device(batch, self._device)
+        size = num_samples(batch)
+        with self._precision.autocast():
+            metrics = self._task.metrics(batch)
+        for name, value in metrics.items():
+            total = _total(name, torch.as_tensor(value).detach().double(), size)
+            sums[name] = sums[name] + total if name in sums else total
+        return size
+
+
+def _total(name: str, value: Tensor, size: int) -> Tensor:
+    if value.dim() == 0:
+        return value * size
+    if value.shape == (size,):
+        return value.sum()
+    raise InputError(
+        f"task.metrics returned {name} of shape {tuple(value.shape)}, expected a scalar or one value per "
+        f"sample ({size},)"
+    )
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside; after it each module is in the mode that it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

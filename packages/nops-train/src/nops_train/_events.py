@@ -1,0 +1,134 @@
+"""The event log: one JSON object per line, written through at once."""
+
+import io
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nops_train._errors import InputError
+
+LONGEST_LINE = 1 << 20  # bytes; an event takes a few hundred per term
+_NAMES = {math.inf: "Infinity", -math.inf: "-Infinity"}
+_VALUES = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def jsonable(value: Any) -> Any:
+    """`value` with non-finite floats as "NaN", "Infinity", "-Infinity": JSON has no such numbers."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else _NAMES.get(value, "NaN")
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def restored(value: Any) -> Any:
+    """What `jsonable` made, with the non-finite floats back."""
+    if isinstance(value, str):
+        return _VALUES.get(value, value)
+    if isinstance(value, dict):
+        return {key: restored(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [restored(item) for item in value]
+    return value
+
+
+def read_events(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The events of a run folder, or of one `.jsonl` file, oldest first.
+
+    A last line cut short by a crash is left out.
+
+    Raises:
+        InputError: If there is no such file, or a line before the last is no JSON object.
+    """
+    path = Path(path)
+    path = path / "events.jsonl" if path.is_dir() else path
+    if not path.is_file():
+        raise InputError(f"{path}: no such event log")
+    lines = path.read_text(encoding="utf-8").split("\n")
+    events = []
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            events.append(restored(json.loads(line)))
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}: line {number} is no JSON object: {error}") from error
+    return events
+
+
+def write_all(file: io.RawIOBase, data: bytes) -> None:
+    """Write all of `data` to an unbuffered file, which may take it in parts."""
+    rest = memoryview(data)
+    while rest:
+        written = file.write(rest)
+        rest = rest[written or 0 :]
+
+
+class EventLog:
+    """Appends events to a file, each flushed as it is written.
+
+    Args:
+        path: The file; made with its first event.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: io.FileIO | None = None
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Append `{"event": event, "time": now, **fields}`.
+
+        Raises:
+            InputError: If the file cannot be written, with the system's reason.
+        """
+        record = {"event": event, "time": round(time.time(), 3), **fields}
+        line = json.dumps(jsonable(record), allow_nan=False) + "\n"
+        try:
+            write_all(self._open(), line.encode())
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written: {error.strerror}") from error
+
+    def sync(self) -> int:
+        """Bring everything to the disk; the length of the file in bytes."""
+        file = self._open()
+        os.fsync(file.fileno())
+        return file.tell()
+
+    def truncate(self, length: int) -> int:
+        """Cut what was logged after a checkpoint; the length found before, in bytes."""
+        file = self._open()
+        found = file.tell()
+        if found > length:
+            file.truncate(length)
+            file.seek(0, os.SEEK_END)
+        return found
+
+    def close(self) -> None:
+        """Close the file; the next event opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _open(self) -> io.FileIO:
+        if self._file is None:
+            self.path.touch()
+            self._file = io.FileIO(self.path, "r+")  # unbuffered: nothing waits in this process
+            _cut_open_line(self._file)
+        return self._file
+
+
+def _cut_open_line(file: io.FileIO) -> None:
+    """Go to the end of the last whole line; a crash may have left a part of one behind it."""
+    end = file.seek(0, os.SEEK_END)
+    start = file.seek(max(end - LONGEST_LINE, 0))
+    tail = file.read(end - start)
+    whole = start + tail.rfind(b"\n") + 1
+    if whole < end:
+        file.truncate(whole)
+    file.seek(whole)

@@ -1,0 +1,231 @@
+"""The folder of one run: configuration, events, sessions, checkpoints, summary.
+
+<root>/<app>/<name>/
+    config.yaml      complete, as resolved
+    events.jsonl     what training did; the same however often it was interrupted, times aside
+    sessions.jsonl   starts, resumes, interruptions, warnings: what happened to the process
+    checkpoints/     step_N.pt, epoch_N.pt, best_model.pt, manifest.json
+    summary.json     status, best value, metrics, resources
+    report.html      written by the app, with plots/
+
+Everything but `sessions.jsonl` is the same however often the run was stopped, times aside.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nops_train._checkpoint import write_text
+from nops_train._checkpoint_folder import CheckpointFolder
+from nops_train._errors import InputError
+from nops_train._events import EventLog, jsonable, restored
+from nops_train._run_folder_diff import check_same, differences
+from nops_train._run_folder_lock import folder_lock
+
+RESUME_MODES = ("auto", "never", "force")
+
+
+class RunFolder:
+    """One run's folder. `RunFolder.open` makes or continues one; `RunFolder.at` reads one.
+
+    Attributes:
+        path: The folder.
+        config: The configuration of the run, in plain values.
+        resume: "auto", "never" or "force".
+        resume_file: The checkpoint to go on from, where one was named.
+        neutral: Dotted keys of the configuration that may differ when a run goes on.
+        events: The event log.
+        checkpoints: The checkpoints.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        config: Mapping[str, Any],
+        resume: str = "auto",
+        resume_file: Path | None = None,
+        neutral: tuple[str, ...] = (),
+    ) -> None:
+        self.path = Path(path)
+        self.config = dict(config)
+        self.resume = resume
+        self.resume_file = resume_file
+        self.neutral = neutral
+        self.events = EventLog(self.path / "events.jsonl")
+        self.checkpoints = CheckpointFolder(self.path / "checkpoints")
+
+    @classmethod
+    def open(
+        cls,
+        root: str | os.PathLike[str],
+        *,
+        app: str,
+        name: str,
+        config: Mapping[str, Any],
+        resume: str = "auto",
+        neutral: tuple[str, ...] = (),
+    ) -> "RunFolder":
+        """The folder `<root>/<app>/<name>`, new or to be continued.
+
+        Args:
+            root: Folder of all runs.
+            app: Name of the app.
+            name: Name of the run.
+            config: The configuration in plain values (`model_dump(mode="json")`).
+            resume: "auto" continues a run of the same configuration; "never" starts `<name>-2`, `-3` …
+                where `<name>` is taken; "force" continues although configuration or data differ; a file
+                continues from that checkpoint.
+            neutral: Dotted keys, or their first parts, that may differ when a run goes on, such as
+                "train.device".
+
+        Raises:
+            InputError: If the folder cannot be written, the configuration differs (with the keys and both
+                values), or `resume` names no file.
+        """
+        config = _as_yaml_reads_it(config)
+        resume_file = None
+        if resume not in RESUME_MODES:
+            resume_file = _checkpoint_file(resume)
+        path = Path(root) / app / name
+        if resume == "never":
+            path = _free_folder(path)
+        run = cls(path, config=config, resume=resume, resume_file=resume_file, neutral=neutral)
+        run._write_config()
+        return run
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str]) -> "RunFolder":
+        """An existing run, to be read.
+
+        Raises:
+            InputError: If there is none at `path`.
+        """
+        return cls(path, config=read_config(path))
+
+    @property
+    def name(self) -> str:
+        """The run's name: the last part of its path."""
+        return self.path.name
+
+    @property
+    def plots(self) -> Path:
+        """The folder of the report's pictures, made when asked for."""
+        folder = self.path / "plots"
+        _make_folder(folder)
+        return folder
+
+    @property
+    def report(self) -> Path:
+        """Where the report goes."""
+        return self.path / "report.html"
+
+    def note(self, event: str, **fields: Any) -> None:
+        """Append to `sessions.jsonl`: what happened to the process rather than in training."""
+        log = EventLog(self.path / "sessions.jsonl")
+        log.write(event, **fields)
+        log.close()
+
+    def summary(self) -> dict[str, Any]:
+        """`summary.json`; empty where there is none yet.
+
+        Raises:
+            InputError: If it is no JSON.
+        """
+        path = self.path / "summary.json"
+        if not path.is_file():
+            return {}
+        try:
+            return restored(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise InputError(f"{path}: no JSON: {error}") from error
+
+    def update_summary(self, **fields: Any) -> None:
+        """Set fields of `summary.json`, the others kept; written at once or not at all."""
+        content = jsonable({**self.summary(), **fields})
+        write_text(
+            self.path / "summary.json", json.dumps(content, indent=2, allow_nan=False) + "\n"
+        )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Held while the run trains, so that no second process writes into its folder.
+
+        Raises:
+            InputError: If another process holds it.
+        """
+        with folder_lock(self.path):
+            self.checkpoints.remove_leftovers()
+            self.checkpoints.reload()  # another process may have trained since
+            try:
+                yield
+            finally:
+                self.events.close()
+
+    def _write_config(self) -> None:
+        path = self.path / "config.yaml"
+        _make_folder(self.path)
+        if path.is_file():
+            found = differences(read_config(self.path), self.config)
+            if self.resume != "force":
+                check_same(found, neutral=self.neutral, where=str(path))
+            if not found:
+                return
+            self.note("config_changed", changes=list(found.values()))
+        write_text(path, yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
+
+
+def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The configuration of the run in folder `path`.
+
+    Raises:
+        InputError: If there is no run, or its `config.yaml` is damaged.
+    """
+    file = Path(path) / "config.yaml"
+    if not file.is_file():
+        raise InputError(f"{path}: no run folder: it has no config.yaml")
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputError(f"{file}: no YAML: {error}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{file}: holds {type(config).__name__}, expected keys and values")
+    return config
+
+
+def _as_yaml_reads_it(config: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return yaml.safe_load(yaml.safe_dump(dict(config), sort_keys=False))
+    except yaml.YAMLError as error:
+        raise TypeError(
+            f"config must hold plain values (numbers, strings, lists, dicts): {error}"
+        ) from error
+
+
+def _checkpoint_file(resume: str) -> Path:
+    path = Path(resume)
+    if not path.is_file():
+        raise InputError(
+            f"--resume {resume}: neither {', '.join(RESUME_MODES)} nor a checkpoint file"
+        )
+    return path.resolve()
+
+
+def _free_folder(path: Path) -> Path:
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be made: {error.strerror}") from error

@@ -1,0 +1,92 @@
+"""A study: a folder above ordinary runs that belong together, such as seeds or arms of a comparison.
+
+<root>/<app>/<study>/
+    study.json      what is compared, and the outcome
+    report.html     written by the app
+    <child>/        an ordinary run folder, one per seed or arm
+
+Each run continues by itself; so a study continues by being repeated.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nops_train._checkpoint import write_text
+from nops_train._errors import InputError
+from nops_train._events import jsonable, restored
+from nops_train._run_folder import RunFolder
+
+
+class Study:
+    """The folder of a study; its runs continue by themselves, so a study continues by being repeated.
+
+    Args:
+        path: The folder.
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def open(cls, root: str | os.PathLike[str], *, app: str, name: str) -> "Study":
+        """The study `<root>/<app>/<name>`, made if need be.
+
+        Raises:
+            InputError: If the folder cannot be made.
+        """
+        study = cls(Path(root) / app / name)
+        try:
+            study.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{study.path}: cannot be made: {error.strerror}") from error
+        return study
+
+    @property
+    def report(self) -> Path:
+        """Where the report goes."""
+        return self.path / "report.html"
+
+    def run(
+        self,
+        child: str,
+        *,
+        config: Mapping[str, Any],
+        resume: str = "auto",
+        neutral: tuple[str, ...] = (),
+    ) -> RunFolder:
+        """The run folder of one child; arguments and errors as `RunFolder.open`."""
+        parent = self.path.parent
+        return RunFolder.open(
+            parent, app=self.path.name, name=child, config=config, resume=resume, neutral=neutral
+        )
+
+    def children(self) -> list[RunFolder]:
+        """The runs in the folder, by name."""
+        files = sorted(self.path.glob("*/config.yaml"))
+        return [RunFolder.at(file.parent) for file in files]
+
+    def read(self) -> dict[str, Any]:
+        """`study.json`; empty where there is none yet.
+
+        Raises:
+            InputError: If it is no JSON.
+        """
+        path = self.path / "study.json"
+        if not path.is_file():
+            return {}
+        try:
+            return restored(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise InputError(f"{path}: no JSON: {error}") from error
+
+    def update(self, **fields: Any) -> None:
+        """Set fields of `study.json`, the others kept; `runs` always holds each child's summary."""
+        runs = {run.name: run.summary() for run in self.children()}
+        content = jsonable({**self.read(), **fields, "runs": runs})
+        write_text(self.path / "study.json", json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,212 @@
+"""The run folder, its event log, and the study above it."""
+
+import json
+import math
+import os
+import resource
+import signal
+
+import pytest
+import yaml
+from nops_train import InputError, RunFolder, Study, read_events
+from nops_train._events import EventLog
+
+CONFIG = {"train": {"epochs": 2, "learning_rate": 1e-5, "freeze": ()}, "name": "ä", "none": None}
+
+
+def open_run(root, *, name="a", config=CONFIG, **options):
+    return RunFolder.open(root, app="toy", name=name, config=config, **options)
+
+
+def test_a_new_folder(tmp_path):
+    run = open_run(tmp_path / "runs")
+    assert run.path == tmp_path / "runs/toy/a"
+    assert run.name == "a"
+    assert yaml.safe_load((run.path / "config.yaml").read_text()) == run.config
+    assert run.config["train"] == {"epochs": 2, "learning_rate": 1e-5, "freeze": []}
+    assert RunFolder.at(run.path).config == run.config
+    assert run.report == run.path / "report.html"
+    assert run.plots.is_dir()
+
+
+def test_the_same_configuration_opens_it_again(tmp_path):
+    first = open_run(tmp_path)
+    before = (first.path / "config.yaml").stat().st_mtime_ns
+    again = open_run(tmp_path)
+    assert (again.path / "config.yaml").stat().st_mtime_ns == before
+    assert not (again.path / "sessions.jsonl").exists()
+
+
+def test_each_difference_is_a_line(tmp_path):
+    run = open_run(tmp_path)
+    changed = {"train": {"epochs": 3, "freeze": ["a"], "new": 1}, "name": "ä", "none": None}
+    with pytest.raises(InputError) as error:
+        open_run(tmp_path, config=changed)
+    assert str(run.path / "config.yaml") in str(error.value)
+    assert str(error.value).split("\n")[1:5] == [
+        "  train.epochs: the run has 2, asked for 3",
+        "  train.learning_rate: the run has 1e-05, asked for nothing",
+        "  train.freeze: the run has [], asked for ['a']",
+        "  train.new: the run has nothing, asked for 1",
+    ]
+    assert RunFolder.at(run.path).config == run.config
+
+
+def test_nothing_is_not_the_same_as_a_null(tmp_path):
+    open_run(tmp_path, config={"a": None})
+    with pytest.raises(InputError, match=r"a: the run has None, asked for nothing"):
+        open_run(tmp_path, config={"b": 1})
+
+
+def test_neutral_keys_may_differ(tmp_path):
+    open_run(tmp_path, config={"train": {"device": "cpu", "epochs": 1}, "evaluate": {"leads": [1]}})
+    changed = {"train": {"device": "cuda", "epochs": 1}, "evaluate": {"leads": [2], "more": 1}}
+    neutral = ("train.device", "evaluate")
+    run = open_run(tmp_path, config=changed, neutral=neutral)
+    assert RunFolder.at(run.path).config == changed
+    (note,) = read_events(run.path / "sessions.jsonl")
+    assert note["event"] == "config_changed"
+    assert len(note["changes"]) == 3
+    with pytest.raises(InputError, match=r"train.device: the run has 'cuda'"):
+        open_run(tmp_path, config={**changed, "train": {"device": "cpu", "epochs": 1}})
+
+
+def test_force_takes_the_new_configuration(tmp_path):
+    open_run(tmp_path)
+    run = open_run(tmp_path, config={"other": 1}, resume="force")
+    assert RunFolder.at(run.path).config == {"other": 1}
+
+
+def test_what_is_no_plain_configuration(tmp_path):
+    with pytest.raises(TypeError, match="config must hold plain values"):
+        open_run(tmp_path, config={"a": object()})
+
+
+def test_folders_that_cannot_be_made_or_read(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"file/toy/a: cannot be made: Not a directory"):
+        open_run(tmp_path / "file")
+    with pytest.raises(InputError, match=r"no run folder: it has no config.yaml"):
+        RunFolder.at(tmp_path)
+    run = open_run(tmp_path)
+    (run.path / "config.yaml").write_text("a: [")
+    with pytest.raises(InputError, match=r"config.yaml: no YAML"):
+        RunFolder.at(run.path)
+    (run.path / "config.yaml").write_text("- 1")
+    with pytest.raises(InputError, match="holds list, expected keys"):
+        open_run(tmp_path)
+    (run.path / "summary.json").write_text("{")
+    with pytest.raises(InputError, match=r"summary.json: no JSON"):
+        run.summary()
+
+
+def test_the_summary_is_merged_and_keeps_odd_numbers(tmp_path):
+    run = open_run(tmp_path)
+    assert run.summary() == {}
+    run.update_summary(a=1, best=math.inf)
+    run.update_summary(b={"x": math.nan})
+    summary = run.summary()
+    assert (summary["a"], summary["best"]) == (1, math.inf)
+    assert math.isnan(summary["b"]["x"])
+    json.loads((run.path / "summary.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_events_are_valid_json_whatever_the_numbers(tmp_path):
+    log = EventLog(tmp_path / "events.jsonl")
+    log.write("a", raw={"x": math.nan, "y": [math.inf, -math.inf, 1.5]}, path=tmp_path)
+    log.write("b", text="ä\n")
+    log.close()
+    text = log.path.read_text()
+    assert text.count("\n") == 2
+    json.loads(text.split("\n")[0], parse_constant=pytest.fail)
+    first, second = read_events(tmp_path)
+    assert math.isnan(first["raw"]["x"])
+    assert first["raw"]["y"] == [math.inf, -math.inf, 1.5]
+    assert second["text"] == "ä\n"
+    assert first["time"] > 1.7e9
+
+
+def test_an_event_is_on_file_at_once_and_can_be_cut_off_again(tmp_path):
+    log = EventLog(tmp_path / "events.jsonl")
+    log.write("a")
+    length = log.sync()
+    assert length == log.path.stat().st_size > 0
+    log.write("b")
+    assert len(read_events(log.path)) == 2
+    found = log.truncate(length)
+    assert found > length
+    log.write("c")
+    log.close()
+    assert [e["event"] for e in read_events(log.path)] == ["a", "c"]
+    log.write("d")  # opens again, at the end
+    log.close()
+    assert [e["event"] for e in read_events(log.path)] == ["a", "c", "d"]
+
+
+def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"event": "a"}\n{"event": "b"')
+    assert read_events(path) == [{"event": "a"}]
+    path.write_text('{"event": "a"\n{"event": "b"}\n')
+    with pytest.raises(InputError, match=r"events.jsonl: line 1 is no JSON object"):
+        read_events(tmp_path)
+    with pytest.raises(InputError, match="no such event log"):
+        read_events(tmp_path / "none")
+
+
+def test_a_session_note_after_a_cut_line_is_still_read(tmp_path):
+    run = open_run(tmp_path)
+    cut = '{"event": "' + "interrupted" * 20
+    (run.path / "sessions.jsonl").write_text('{"event": "started"}\n' + cut)
+    run.note("resumed", step=3)
+    assert (run.path / "sessions.jsonl").read_text().endswith('"step": 3}\n')
+    assert [e["event"] for e in read_events(run.path / "sessions.jsonl")] == ["started", "resumed"]
+
+
+def test_a_full_disk_is_told_by_the_log(tmp_path):
+    log = EventLog(tmp_path / "events.jsonl")
+    log.write("a")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, limit[1]))
+    try:
+        with pytest.raises(InputError, match=r"events.jsonl: cannot be written: File too large"):
+            log.write("b", text="x" * 300)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+        log.close()
+    assert read_events(tmp_path)[0]["event"] == "a"
+
+
+def test_the_lock_is_given_back(tmp_path):
+    run, other = open_run(tmp_path), open_run(tmp_path)
+    with run.locked():
+        message = f"process {os.getpid()} is training in this folder"
+        with pytest.raises(InputError, match=message), other.locked():
+            pass
+    with other.locked():
+        pass
+
+
+def test_a_study_is_a_folder_of_ordinary_runs(tmp_path):
+    study = Study.open(tmp_path, app="toy", name="seeds")
+    assert study.path == tmp_path / "toy/seeds"
+    for seed in (1, 0):
+        run = study.run(f"seed_{seed}", config={"seed": seed})
+        run.update_summary(status="completed", metrics={"error": float(seed)})
+    assert [run.name for run in study.children()] == ["seed_0", "seed_1"]
+    study.update(question="does the seed matter?", spread=math.nan)
+    content = study.read()
+    assert content["runs"]["seed_1"]["metrics"] == {"error": 1.0}
+    assert content["question"] == "does the seed matter?"
+    study.update(answer="no")
+    assert study.read()["question"] == "does the seed matter?"
+    assert study.report == study.path / "report.html"
+    with pytest.raises(InputError, match="seed: the run has 0, asked for 5"):
+        study.run("seed_0", config={"seed": 5})
+    with pytest.raises(InputError, match="cannot be made"):
+        Study.open(study.path / "study.json", app="toy", name="a")
+    (study.path / "study.json").write_text("{")
+    with pytest.raises(InputError, match=r"study.json: no JSON"):
+        study.read()

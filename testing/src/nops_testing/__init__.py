@@ -1,0 +1,1 @@
+"""Test kit of the workspace: a pytest plugin, strategies and contract suites."""

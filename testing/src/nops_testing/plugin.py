@@ -1,0 +1,41 @@
+"""Pytest plugin, loaded through its entry point wherever nops-testing is installed.
+
+It checks the jaxtyping annotations of all packages while they are tested, loads one hypothesis
+profile, and keeps torch on one thread so that a run does not depend on the number of cores.
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch when it is first imported
+
+import jaxtyping
+from hypothesis import HealthCheck, settings
+
+import nops_testing.typecheck  # noqa: F401 - jaxtyping finds it by name, importing only the top
+
+CHECKED = ("nops_losses", "nops_models", "nops_physics", "nops_diagnostics")
+
+settings.register_profile(
+    "nops",
+    deadline=None,  # the first call of torch alone breaks the 200 ms default
+    derandomize=True,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("nops")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Install the import hook before any test module imports a package."""
+    jaxtyping.install_import_hook(CHECKED, "nops_testing.typecheck.check")
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Switch shape annotations off, so that a function's own error is what is raised."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
