@@ -10,6 +10,7 @@ import os
 import pickle
 import re
 import shutil
+import threading
 import zipfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -94,7 +95,7 @@ class _Writer:
 def stage(path: Path, write: Callable[[Any], Any]) -> tuple[Path, Digest]:
     """Write a temporary file beside `path` and bring it to the disk; `commit` puts it in place.
 
-    The sum is taken of what the system has been given, while the disk works.
+    The sum is taken of what the system has been given, by a second thread that follows the writer.
 
     Raises:
         CheckpointError: If it cannot be written (no space, no permission, no folder): the temporary
@@ -105,12 +106,15 @@ def stage(path: Path, write: Callable[[Any], Any]) -> tuple[Path, Digest]:
     try:
         with open(temporary, "wb") as file, ThreadPoolExecutor(max_workers=1) as pool:
             writer = _Writer(file)
-            write(writer)
-            file.flush()
-            on_disk = pool.submit(os.fsync, file.fileno())
-            digest = Digest(sha256_of(temporary), temporary.stat().st_size)
-            on_disk.result()
-        return temporary, digest
+            written = threading.Event()
+            sha256 = pool.submit(_sum_behind, temporary, written)
+            try:
+                write(writer)
+                file.flush()
+            finally:
+                written.set()
+            os.fsync(file.fileno())
+        return temporary, Digest(sha256.result(), temporary.stat().st_size)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         cause = error if isinstance(error, OSError) else writer and writer.error
@@ -120,6 +124,19 @@ def stage(path: Path, write: Callable[[Any], Any]) -> tuple[Path, Digest]:
             f"{path}: cannot be written: {cause.strerror or cause}; what was there before is intact. "
             "Make space or choose another folder, then repeat the command"
         ) from error
+
+
+def _sum_behind(path: Path, written: threading.Event) -> str:
+    """SHA-256 of a file that is being written from front to end, until all of it is."""
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        while True:
+            is_last = written.is_set()
+            while block := file.read(1 << 20):
+                digest.update(block)
+            if is_last:
+                return digest.hexdigest()
+            written.wait(0.001)
 
 
 def commit(temporary: Path, path: Path) -> None:
