@@ -41,7 +41,7 @@ def test_a_skipped_step_changes_nothing(toy, tmp_path):
     (good,) = toy.batches(1)
     bad = {**good, "x": good["x"] * math.nan}
     made._progress.step = lambda **position: None
-    made._train_step(bad)
+    made._train_step(bad, len(bad["x"]))
     made.run.events.close()
     after = snapshot(made)
     assert toy.same(before, after)

@@ -16,7 +16,7 @@ from nops_data import (
 )
 from nops_models import UAFNO, UAFNOConfig
 from nops_schedules import ConstantWeights, warmup_cosine
-from nops_train import InputError, check_memory, predict_memory
+from nops_train import InputError, World, check_memory, join_world, predict_memory
 from torch import Tensor
 
 from noa.config import NoaConfig
@@ -54,7 +54,7 @@ def open_bundle(config: NoaConfig) -> Bundle:
         raise InputError(f"{folder}: fields on a {len(train.shape)}-dimensional grid; expected 2")
     normaliser = Normaliser.fit(train)
     times = train[0]["times"]
-    whole = {split: _batches(config, split, length=None) for split in ("train", "valid", "test")}
+    whole = {split: _batches(config, split, length=None) for split in ("train", "test")}
     return Bundle(
         name=train.dataset_name,
         channels=train.channels,
@@ -64,9 +64,11 @@ def open_bundle(config: NoaConfig) -> Bundle:
         normaliser=normaliser,
         fingerprint=data_fingerprint(folder),
         train=NormalisedBatches(
-            _batches(config, "train", length=window_length(config)), normaliser
+            _batches(config, "train", length=window_length(config), world=join_world()), normaliser
         ),
-        valid=NormalisedBatches(whole["valid"], normaliser),
+        valid=NormalisedBatches(
+            _batches(config, "valid", length=None, world=join_world()), normaliser
+        ),
         test=NormalisedBatches(whole["test"], normaliser),
         whole_train=NormalisedBatches(whole["train"], normaliser),
     )
@@ -82,8 +84,14 @@ def window_length(config: NoaConfig) -> int:
     return config.data.num_steps + 1
 
 
-def _batches(config: NoaConfig, split: str, *, length: int | None) -> Batches:
-    """Windows of a split with random starts, or whole trajectories in their order."""
+def _batches(
+    config: NoaConfig, split: str, *, length: int | None, world: World | None = None
+) -> Batches:
+    """Windows of a split with random starts, or whole trajectories in their order.
+
+    With a world, this rank's share of each batch; else all of it.
+    """
+    world = world or World()
     reader = WellReader(config.data.path or "", split=split)
     drawn = length is not None
     windows = Windows(
@@ -99,6 +107,8 @@ def _batches(config: NoaConfig, split: str, *, length: int | None) -> Batches:
         batch_size=config.train.batch_size,
         seed=config.train.seed,
         shuffle=drawn,
+        rank=world.rank,
+        world_size=world.size,
     )
     workers = config.train.num_workers if drawn else 0
     pinned = config.train.device != "cpu" and torch.cuda.is_available()

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from nops_train import Engine, Invocation, RunFolder, load_weights, resumed_config
+from nops_train import Engine, Invocation, RunFolder, join_world, load_weights, resumed_config
 from nops_train import export as export_weights
 
 from noa.build import (
@@ -25,8 +25,8 @@ from noa.task import RolloutTask
 NEUTRAL = ("train.device", "train.num_workers", "data.path", "evaluate")
 
 
-def train_run(config: NoaConfig, call: Invocation) -> Evaluation:
-    """Train, or go on; evaluate the best model; write the report."""
+def train_run(config: NoaConfig, call: Invocation) -> Evaluation | None:
+    """Train, or go on; then, on one rank, evaluate the best model and write the report."""
     config = settle_data(_continued(config, call), explicit=call.explicit)
     plain = config.model_dump(mode="json")
     run = RunFolder.open(
@@ -34,6 +34,8 @@ def train_run(config: NoaConfig, call: Invocation) -> Evaluation:
     )
     call.folder = run.path
     ensure_data(config)
+    world = join_world()
+    world.barrier()  # the ranks share the shards: each waits for those of the others
     bundle = open_bundle(config)
     torch.manual_seed(config.train.seed)
     model = build_model(config, bundle)
@@ -49,6 +51,8 @@ def train_run(config: NoaConfig, call: Invocation) -> Evaluation:
     )
     report_forecast(model, config, bundle, device=engine.device)
     engine.fit(bundle.train, bundle.valid)
+    if not world.is_main:
+        return None
     return _evaluate(run, config, bundle, model)
 
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from nops_train._errors import InertTermError as InertTermError
     from nops_train._errors import InputError as InputError
     from nops_train._errors import Interrupted as Interrupted
+    from nops_train._errors import PeerFailed as PeerFailed
     from nops_train._events import read_events as read_events
     from nops_train._inert import check_inert_terms as check_inert_terms
     from nops_train._memory import MemoryForecast as MemoryForecast
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
     from nops_train._protocols import Weighting as Weighting
     from nops_train._run_folder import RunFolder as RunFolder
     from nops_train._study import Study as Study
+    from nops_train._world import World as World
+    from nops_train._world import join_world as join_world
 
 _MODULES = {
     "Window": "_bptt",
@@ -89,6 +92,7 @@ _MODULES = {
     "InertTermError": "_errors",
     "InputError": "_errors",
     "Interrupted": "_errors",
+    "PeerFailed": "_errors",
     "read_events": "_events",
     "check_inert_terms": "_inert",
     "MemoryForecast": "_memory",
@@ -100,6 +104,8 @@ _MODULES = {
     "Weighting": "_protocols",
     "RunFolder": "_run_folder",
     "Study": "_study",
+    "World": "_world",
+    "join_world": "_world",
 }
 
 __all__ = [
@@ -123,6 +129,7 @@ __all__ = [
     "MemoryForecast",
     "Needs",
     "Option",
+    "PeerFailed",
     "RunFolder",
     "RunResult",
     "Stateful",
@@ -131,9 +138,11 @@ __all__ = [
     "TrainConfig",
     "Weighting",
     "Window",
+    "World",
     "check_inert_terms",
     "check_memory",
     "export",
+    "join_world",
     "load_checkpoint",
     "load_run_config",
     "load_weights",

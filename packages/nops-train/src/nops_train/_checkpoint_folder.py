@@ -67,13 +67,15 @@ class CheckpointFolder:
 
     Args:
         path: The folder; made with the first checkpoint.
+        read_only: Whether another process writes: nothing is then written, marked or deleted.
 
     Attributes:
         problems: What was found wrong with the manifest, in words.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
         self.path = Path(path)
+        self.read_only = read_only
         self.reload()
 
     def reload(self) -> None:
@@ -102,6 +104,8 @@ class CheckpointFolder:
             TypeError: If the state is not plain.
         """
         path = self.path / name
+        if self.read_only:
+            return path
         self._make_folder()
         temporary, digest = stage_state(path, state)
         position = state.get("position", {})
@@ -122,6 +126,8 @@ class CheckpointFolder:
         Raises:
             CheckpointError: If it cannot be written; the one before is then intact.
         """
+        if self.read_only:
+            return
         entry = self._entries[name]
         temporary, _ = stage_copy(self.path / BEST, self.path / name)
         self._put(BEST, temporary, dataclasses.replace(entry, pending=None))
@@ -169,6 +175,8 @@ class CheckpointFolder:
 
     def supersede_after(self, name: str) -> None:
         """Leave out, from now on, what was written after `name`: the run goes on from there."""
+        if self.read_only:
+            return
         limit = self._entries[name].sequence if name in self._entries else 0
         later = [k for k, e in self._entries.items() if e.sequence > limit and not e.superseded]
         for key in later:

@@ -14,8 +14,10 @@ Values come from the class's defaults, the packaged preset, `--config FILE`, and
 
 import difflib
 import math
+import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,9 +59,20 @@ def run_cli(app: App, argv: Sequence[str] | None = None) -> int:
             return 0
         config, invocation = resolve_call(app, command, words[1:])
         arguments = (invocation,) if config is None else (config, invocation)
-        return command.run(*arguments) or 0
+        with speaking():
+            return command.run(*arguments) or 0
     except (Exception, KeyboardInterrupt, Interrupted) as error:
         return report_error(error, program=program, folder=invocation and invocation.folder)
+
+
+@contextmanager
+def speaking() -> Iterator[None]:
+    """Only the first of several ranks writes to standard output."""
+    if os.environ.get("RANK", "0") == "0":
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        yield
 
 
 def find_command(app: App, words: Sequence[str]) -> Command | None:

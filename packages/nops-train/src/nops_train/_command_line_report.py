@@ -2,7 +2,7 @@
 
 | raised | code | on standard error |
 |---|---|---|
-| `CheckFailed` | 1 | message |
+| `CheckFailed`, `PeerFailed` | 1 | message |
 | `InputError`, `ValueError`, `OSError`, out of memory | 2 | message |
 | `Diverged` | 3 | message |
 | `Interrupted`, `KeyboardInterrupt` | 128 + signal, 130 | message |
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from rich.text import Text
 
 from nops_train._command_line_help import console
-from nops_train._errors import CheckFailed, Diverged, InputError, Interrupted
+from nops_train._errors import CheckFailed, Diverged, InputError, Interrupted, PeerFailed
 
 __all__ = ["report_error"]
 
@@ -54,7 +54,8 @@ def report_error(error: BaseException, *, program: str, folder: Path | None) -> 
         err.print(
             Text.assemble((f"{start}: ", "bold"), (label, "bold red"), message), soft_wrap=True
         )
-    is_plain = isinstance(error, InputError | CheckFailed | ValidationError) or is_stopped
+    is_plain = isinstance(error, InputError | CheckFailed | ValidationError | PeerFailed)
+    is_plain = is_plain or is_stopped
     if log is not None and not is_plain:
         err.print(f"The traceback is in {log}", soft_wrap=True)
     elif message is not None and not is_plain and os.environ.get("NOPS_TRACEBACK") != "1":
@@ -64,7 +65,7 @@ def report_error(error: BaseException, *, program: str, folder: Path | None) -> 
 
 def exit_of(error: BaseException) -> tuple[int, str | None]:
     """Exit code and message; no message for a defect of ours."""
-    if isinstance(error, CheckFailed | InputError | Diverged | Interrupted):
+    if isinstance(error, CheckFailed | InputError | Diverged | Interrupted | PeerFailed):
         return error.exit_code, str(error)
     if isinstance(error, KeyboardInterrupt):
         return 130, "stopped by the keyboard"

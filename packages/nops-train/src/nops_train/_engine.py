@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -11,9 +11,9 @@ from torch import nn
 
 from nops_train._config import TrainConfig
 from nops_train._ema import WeightAverage
-from nops_train._engine_batch import to_device
 from nops_train._engine_environment import choose_device
 from nops_train._engine_inert import check_start
+from nops_train._engine_reader import Reader
 from nops_train._engine_report import RunResult, StopRequested, advice, describe_fault
 from nops_train._engine_rng import preserved_rng, seed_generators
 from nops_train._engine_session import Session
@@ -35,6 +35,7 @@ from nops_train._progress import Progress, ProgressMode
 from nops_train._protocols import BatchSource, Stateful, Task, Weighting
 from nops_train._run_folder import RunFolder
 from nops_train._signals import SignalGuard
+from nops_train._world import join_world
 
 SKIPPED_SHARE = 0.1  # of an epoch's batches: more non-finite steps than that stop the run
 
@@ -61,6 +62,7 @@ class Engine:
 
     Attributes:
         device: Where the model computes.
+        world: The ranks that train together; a single one outside `torchrun`.
         state: Position, counters, best value and history.
 
     Raises:
@@ -84,12 +86,14 @@ class Engine:
         check_learning_rate(learning_rate, config)
         self.config = config
         self.run = run
-        self.device = choose_device(config.device)
+        self.world = join_world()
+        self.device = choose_device(config.device, local_rank=self.world.local_rank)
         self.state = TrainState()
         self._task, self._weighting = task, weighting
         self._learning_rate = learning_rate
         freeze(model, config.freeze)
         self._model = model.to(self.device)
+        self.world.copy_from_main(self._model.state_dict().values())
         self._optimizer = optimizer or make_optimizer(model, config)
         check_optimizer(self._optimizer)
         self._stepper = self._make_stepper(stateful or {})
@@ -98,9 +102,13 @@ class Engine:
             model=self._model,
             precision=self._stepper.precision,
             device=self.device,
+            world=self.world,
         )
-        self._progress_mode: ProgressMode = progress
+        self._progress_mode: ProgressMode = progress if self.world.is_main else "none"
         self._signals = SignalGuard()
+        self._reader = Reader(
+            world=self.world, signals=self._signals, device=self.device, seed=config.seed
+        )
         self._between_steps = True  # whether a checkpoint written now would be exact
         self._session = Session(
             run=run,
@@ -110,6 +118,7 @@ class Engine:
             parts=self._parts(),
             stateful=stateful or {},
             fingerprint=fingerprint or {},
+            world=self.world,
         )
 
     def fit(self, train: BatchSource, valid: BatchSource | None = None) -> RunResult:
@@ -167,38 +176,22 @@ class Engine:
         return patience is not None and self.state.waited >= patience
 
     def _train_epoch(self, train: BatchSource) -> None:
-        for batch in self._remaining(train):
-            self._train_step(batch)
-        self._stop_if_asked()
-
-    def _remaining(self, train: BatchSource) -> Iterator[Any]:
-        epoch, first, seed = self.state.epoch, self.state.batch, self.config.seed
-        if first >= self._batches:
-            return
-        seed_generators("order", seed, epoch=epoch)
-        iterator = iter(train.batches(epoch=epoch, skip=first))
-        for index in range(first, self._batches):
-            self._stop_if_asked()
-            seed_generators("data", seed, epoch=epoch, index=index)
-            yield to_device(self._next(iterator, index), self.device)
-
-    def _next(self, iterator: Iterator[Any], index: int) -> Any:
-        try:
-            return next(iterator)
-        except StopIteration:
-            raise InputError(
-                f"the training source ended after {index} batches of epoch {self.state.epoch}; its "
-                f"num_batches is {self._batches}"
-            ) from None
-        except Exception:
-            self._stop_if_asked()  # worker processes die of the same signal
-            raise
-
-    def _train_step(self, batch: Any) -> None:
         state = self.state
-        seed_generators("step", self.config.seed, epoch=state.epoch, index=state.batch)
+        shares = self._reader.batches(
+            train, epoch=state.epoch, first=state.batch, stop=self._batches
+        )
+        for batch, samples in shares:
+            self._train_step(batch, samples)
+        self._reader.stop_if_asked()
+
+    def _train_step(self, batch: Any, samples: int) -> None:
+        state = self.state
+        place = {"epoch": state.epoch, "index": state.batch}
+        seed_generators("step", self.config.seed, **place, rank=self.world.rank)
         rate = self._learning_rate and self._learning_rate(state.epoch, state.step)
-        record, fault = self._stepper.make(batch, epoch=state.epoch, step=state.step, rate=rate)
+        record, fault = self._stepper.make(
+            batch, samples=samples, epoch=state.epoch, step=state.step, rate=rate
+        )
         self._between_steps = False
         if fault is None:
             self._applied(record)
@@ -270,10 +263,13 @@ class Engine:
         done = self.state.epoch + 1
         if valid is None or (done % self.config.validate_every and done < self.config.epochs):
             return None
-        seed_generators("valid", self.config.seed, epoch=self.state.epoch)
+        place = {"epoch": self.state.epoch, "rank": self.world.rank}
+        seed_generators("valid", self.config.seed, **place)
         average = self._stepper.average
         with contextlib.nullcontext() if average is None else average.applied():
-            return self._validator.run(valid, between=self._stop_if_asked)
+            # Ranks have shares of unlike length, so they cannot stop together in between.
+            between = None if self.world.active else self._reader.stop_if_asked
+            return self._validator.run(valid, between=between)
 
     def _note_metrics(self, metrics: dict[str, float], means: Terms) -> bool:
         state, config = self.state, self.config
@@ -319,10 +315,6 @@ class Engine:
 
     def _rate(self) -> float:
         return float(self._optimizer.param_groups[0]["lr"])
-
-    def _stop_if_asked(self) -> None:
-        if self._signals.received is not None:
-            raise StopRequested
 
     def _parts(self) -> dict[str, Any]:
         stepper, rate = self._stepper, self._learning_rate
@@ -379,6 +371,7 @@ class Engine:
             accumulate=config.accumulate,
             grad_clip=config.grad_clip,
             deferred=defer(candidates),
+            world=self.world,
         )
 
     def _finish(self) -> RunResult:

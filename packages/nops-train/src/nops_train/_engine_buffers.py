@@ -34,6 +34,11 @@ class BufferGuard:
             if not _equal(owner._buffers[name], self._copies[i]):
                 self._changing.add(i)
 
+    def changing(self) -> list[Tensor]:
+        """The buffers that forward passes are known to change."""
+        found = (self._buffer(i) for i in sorted(self._changing))
+        return [buffer for buffer in found if buffer is not None]
+
     @torch.no_grad()
     def remember(self) -> None:
         """Copy the buffers that may have changed since they were last copied."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nops_train._checkpoint import SCHEMA, CheckpointError
 from nops_train._engine_environment import versions
-from nops_train._engine_rng import rng_state, set_rng_state
+from nops_train._engine_rng import set_rng_state
 from nops_train._engine_state import TrainState
 from nops_train._errors import InputError
 from nops_train._protocols import Stateful
@@ -23,6 +23,7 @@ def capture(
     run: RunFolder,
     seed: int,
     fingerprint: Mapping[str, Any],
+    rng: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """The state of a run between two steps.
 
@@ -33,6 +34,7 @@ def capture(
         run: Its events are brought to the disk, so that their length is true.
         seed: Start of every draw.
         fingerprint: What identifies the data.
+        rng: States of the generators, by rank.
     """
     return {
         "schema": SCHEMA,
@@ -42,7 +44,7 @@ def capture(
         "fingerprint": dict(fingerprint),
         "events": run.events.sync(),
         "train": train.state_dict(),
-        "rng": [rng_state()],  # one per rank
+        "rng": rng,
         "stateful": {name: item.state_dict() for name, item in stateful.items()},
         **{name: None if part is None else part.state_dict() for name, part in parts.items()},
     }
@@ -77,6 +79,7 @@ def restore(
     *,
     train: TrainState,
     stateful: Mapping[str, Stateful],
+    rank: int,
     where: str,
 ) -> None:
     """Put a checkpoint's state into the objects of a run.
@@ -98,7 +101,8 @@ def restore(
     for name, item in stateful.items():
         _load(item, state["stateful"][name], name=name, where=where)
     train.load_state_dict(state["train"])
-    set_rng_state(state["rng"][0])
+    if rank < len(state["rng"]):  # beyond it, every step sets its own anyway
+        set_rng_state(state["rng"][rank])
 
 
 def _load(part: Any, saved: Any, *, name: str, where: str) -> None:

@@ -11,8 +11,8 @@ import torch
 from nops_train._errors import InputError
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of "auto", "cpu" or "cuda".
+def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
+    """The device of "auto", "cpu" or "cuda"; each rank of a host has a CUDA device of its own.
 
     Raises:
         InputError: If "cuda" is asked for and there is none.
@@ -20,7 +20,15 @@ def choose_device(name: str) -> torch.device:
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise InputError("train.device is cuda, but torch finds no CUDA device; use auto or cpu")
-    return torch.device("cuda" if name != "cpu" and available else "cpu")
+    if name == "cpu" or not available:
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
+    if local_rank >= count:
+        raise InputError(
+            f"local rank {local_rank} has no CUDA device: there are {count}; start at most as many "
+            "processes per host (torchrun --nproc-per-node)"
+        )
+    return torch.device("cuda", local_rank)
 
 
 def versions() -> dict[str, str]:

@@ -4,22 +4,39 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nops_train._checkpoint import read_state
 from nops_train._checkpoint_folder import BEST, Found, load_checkpoint
 from nops_train._engine_checkpoint import check_agrees, restore
 from nops_train._engine_environment import versions
 from nops_train._engine_state import TrainState
 from nops_train._protocols import Stateful
 from nops_train._run_folder import RunFolder
+from nops_train._world import World
 
 
-def find_checkpoint(run: RunFolder) -> Found | None:
+def find_checkpoint(run: RunFolder, world: World) -> Found | None:
     """The checkpoint named by the user, else the newest good one; None for a new run.
 
     A checkpoint of another folder starts a new run; once that has checkpoints of its own, it goes on.
+    Rank 0 finds it, and the others read the same file: the run's folder is one that all of them see.
 
     Raises:
         CheckpointError: If there are checkpoints but none can be read.
     """
+    found: list[Found | None] = []
+
+    def find() -> str | None:
+        found.append(_find(run))
+        return found[0] and found[0].name
+
+    name = world.from_main(find)
+    if found or name is None:
+        return found[0] if found else None
+    # Joined to a path outside the folder, this is that path.
+    return Found(name=name, state=read_state(run.checkpoints.path / name), problems=())
+
+
+def _find(run: RunFolder) -> Found | None:
     file = run.resume_file
     if file is None or (not _is_own(run, file) and run.checkpoints.entries):
         return run.checkpoints.newest()
@@ -30,6 +47,7 @@ def find_checkpoint(run: RunFolder) -> Found | None:
 def go_on_from(
     found: Found,
     *,
+    rank: int,
     run: RunFolder,
     parts: Mapping[str, Any],
     train: TrainState,
@@ -47,8 +65,10 @@ def go_on_from(
     state = found.state
     where = str(run.checkpoints.path / found.name)
     check_agrees(state, run=run, fingerprint=fingerprint, where=where)
-    restore(state, parts, train=train, stateful=stateful, where=where)
+    restore(state, parts, train=train, stateful=stateful, rank=rank, where=where)
     warnings = list(found.problems)
+    if run.follows:
+        return []
     if run.resume_file is not None and _is_own(run, run.resume_file):
         run.checkpoints.supersede_after(found.name)
     length = run.events.truncate(state["events"])

@@ -17,15 +17,22 @@ import torch
 Purpose = Literal["order", "data", "step", "valid", "check"]
 
 
-def position_seed(purpose: Purpose, seed: int, *, epoch: int, index: int = 0) -> int:
-    """A 63-bit seed: SHA-256 over purpose, run seed, epoch and index, first 8 bytes, shifted once."""
-    digest = hashlib.sha256(f"{purpose}/{seed}/{epoch}/{index}".encode()).digest()
+def position_seed(purpose: Purpose, seed: int, *, epoch: int, index: int = 0, rank: int = 0) -> int:
+    """A 63-bit seed: SHA-256 over purpose, run seed, epoch, index and rank, first 8 bytes, shifted once."""
+    place = f"{purpose}/{seed}/{epoch}/{index}" + (f"/{rank}" if rank else "")
+    digest = hashlib.sha256(place.encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-def seed_generators(purpose: Purpose, seed: int, *, epoch: int, index: int = 0) -> None:
-    """Set Python's, NumPy's and torch's global generators (every CUDA device included) for a position."""
-    value = position_seed(purpose, seed, epoch=epoch, index=index)
+def seed_generators(
+    purpose: Purpose, seed: int, *, epoch: int, index: int = 0, rank: int = 0
+) -> None:
+    """Set Python's, NumPy's and torch's global generators (every CUDA device included) for a position.
+
+    Ranks draw apart from each other: what belongs to a sample rather than to a rank (a window's start, its
+    noise) must be drawn from a generator of its own, keyed by the sample.
+    """
+    value = position_seed(purpose, seed, epoch=epoch, index=index, rank=rank)
     random.seed(value)
     np.random.seed(value % 2**32)
     # torch.manual_seed visits every backend and takes 0.1 ms; these two are all that is in use here.

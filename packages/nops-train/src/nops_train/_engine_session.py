@@ -14,10 +14,12 @@ from nops_train._engine_checkpoint import capture
 from nops_train._engine_environment import machine, peak_memory_bytes, versions
 from nops_train._engine_report import resumed_lines
 from nops_train._engine_resume import find_checkpoint, go_on_from
+from nops_train._engine_rng import rng_state
 from nops_train._engine_state import TrainState
 from nops_train._errors import Diverged, InputError, Interrupted
 from nops_train._protocols import Stateful
 from nops_train._run_folder import RunFolder
+from nops_train._world import World
 
 
 class Session:
@@ -31,6 +33,7 @@ class Session:
         parts: Model, optimizer and the like by name; None where the run has none.
         stateful: The app's own objects.
         fingerprint: What identifies the data.
+        world: The ranks of the run.
     """
 
     def __init__(
@@ -43,7 +46,9 @@ class Session:
         parts: Mapping[str, Any],
         stateful: Mapping[str, Stateful],
         fingerprint: Mapping[str, Any],
+        world: World,
     ) -> None:
+        self._world = world
         self._run, self._config, self._device = run, config, device
         self._state = state
         self._parts = dict(parts)
@@ -62,13 +67,14 @@ class Session:
             InputError: If the run cannot be continued as asked.
         """
         self._clock = time.monotonic()
-        found = find_checkpoint(self._run)
+        found = find_checkpoint(self._run, self._world)
         if found is None:
             self._run.events.truncate(0)
             self._run.note("started", versions=versions(), machine=machine(self._device))
             return []
         warnings = go_on_from(
             found,
+            rank=self._world.rank,
             run=self._run,
             parts=self._parts,
             train=self._state,
@@ -93,8 +99,12 @@ class Session:
         self._state.epoch_seconds += now - self._clock
         self._clock = now
 
-    def save(self, name: str) -> None:
+    def save(self, name: str, *, alone: bool = False) -> None:
         """Write a checkpoint of the present state.
+
+        Args:
+            name: File name.
+            alone: Whether the other ranks do not take part, because one of them failed.
 
         Raises:
             CheckpointError: If it cannot be written.
@@ -107,6 +117,7 @@ class Session:
             run=self._run,
             seed=self._config.seed,
             fingerprint=self._fingerprint,
+            rng=[rng_state()] if alone else self._world.gather(rng_state()),
         )
         self._run.checkpoints.save(name, state, keep_last=self._config.keep_last)
         self._saved_at = self._position()
@@ -134,7 +145,7 @@ class Session:
         status = "diverged" if isinstance(error, Diverged) else "failed"
         with contextlib.suppress(InputError):
             if can_save and not isinstance(error, CheckpointError):
-                self._save_here()
+                self._save_here(alone=True)
             self._note(status, message=message)
             self.summarise(status, message=message)
 
@@ -156,9 +167,9 @@ class Session:
             machine=machine(self._device),
         )
 
-    def _save_here(self) -> None:
+    def _save_here(self, *, alone: bool = False) -> None:
         if self._saved_at != self._position():
-            self.save(f"step_{self._state.step}.pt")
+            self.save(f"step_{self._state.step}.pt", alone=alone)
 
     def _position(self) -> tuple[int, int, int]:
         return self._state.epoch, self._state.batch, self._state.step

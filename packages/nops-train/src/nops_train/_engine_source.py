@@ -7,14 +7,17 @@ from typing import Any, cast
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
+from nops_train._engine_batch import num_samples, split_batch
 from nops_train._engine_rng import position_seed, preserved_rng, seed_generators
+from nops_train._errors import InputError
+from nops_train._world import World, join_world
 
 
 class ListSource:
     """A list of batches, a map-style dataset or a `DataLoader`, in an order that a run can continue.
 
     The order of an epoch depends on `seed` and the epoch alone, so a run goes on inside an epoch without
-    reading what it has seen. What a dataset draws at random while it is read stays reproducible with no
+    reading what it has seen. Under `torchrun` each rank reads its share of every batch. What a dataset draws at random while it is read stays reproducible with no
     worker processes; in workers it is the dataset's own care.
 
     Args:
@@ -43,6 +46,7 @@ class ListSource:
         collate: Callable[[list[Any]], Any] = default_collate,
     ) -> None:
         self._seed = seed
+        self._world = join_world()
         if isinstance(data, DataLoader):
             self._source: _Source = _FromLoader(data, batch_size=batch_size, seed=seed)
         else:
@@ -51,6 +55,7 @@ class ListSource:
             )
         if self.num_batches < 1:
             raise ValueError(f"data holds no batch: {len(cast('Sized', data))} items")
+        self._source.check(self._world.size)
 
     @property
     def num_batches(self) -> int:
@@ -59,7 +64,8 @@ class ListSource:
 
     def batches(self, *, epoch: int, skip: int = 0) -> Iterator[Any]:
         """The batches of an epoch after the first `skip`."""
-        return self._source.read(self._source.order(epoch)[skip:], epoch=epoch)
+        groups = self._source.order(epoch)[skip:]
+        return self._source.read(groups, epoch=epoch, world=self._world)
 
 
 class _FromItems:
@@ -86,10 +92,18 @@ class _FromItems:
             random.Random(position_seed("order", self._seed, epoch=epoch)).shuffle(indices)
         return self._groups(indices)
 
-    def read(self, groups: list[list[int]], *, epoch: int) -> Iterator[Any]:
+    def check(self, ranks: int) -> None:
+        if self._size is None:
+            return  # `split_batch` finds out
+        for group in self._groups(list(range(len(self._items)))):
+            _check_shares(len(group), ranks)
+
+    def read(self, groups: list[list[int]], *, epoch: int, world: World) -> Iterator[Any]:
         for group in groups:
-            items = [self._items[i] for i in group]
-            yield items[0] if self._size is None else self._collate(items)
+            if self._size is None:
+                yield _share_of_batch(self._items[group[0]], world)
+            else:
+                yield self._collate([self._items[i] for i in _share(group, world)])
 
     def _groups(self, indices: list[int]) -> list[list[int]]:
         size = self._size or 1
@@ -126,7 +140,12 @@ class _FromLoader:
             seed_generators("order", self._seed, epoch=epoch)
             return [list(group) for group in cast("Sequence[list[int]]", sampler)]
 
-    def read(self, groups: list[list[int]], *, epoch: int) -> Iterator[Any]:
+    def check(self, ranks: int) -> None:
+        for group in self.order(0) if ranks > 1 else ():
+            _check_shares(len(group), ranks)
+
+    def read(self, groups: list[list[int]], *, epoch: int, world: World) -> Iterator[Any]:
+        groups = [_share(group, world) for group in groups]
         old = self._loader
         workers_seed = position_seed("data", self._seed, epoch=epoch)
         loader = DataLoader(
@@ -142,6 +161,27 @@ class _FromLoader:
             generator=torch.Generator().manual_seed(workers_seed),
         )
         return iter(loader)
+
+
+def _share(group: list[int], world: World) -> list[int]:
+    """This rank's contiguous share of a batch; shares differ by at most one sample."""
+    first, stop = (len(group) * rank // world.size for rank in (world.rank, world.rank + 1))
+    return group[first:stop]
+
+
+def _share_of_batch(batch: Any, world: World) -> Any:
+    if world.size == 1:
+        return batch
+    _check_shares(num_samples(batch), world.size)
+    return split_batch(batch, world.size)[world.rank]
+
+
+def _check_shares(samples: int, ranks: int) -> None:
+    if samples < ranks:
+        raise InputError(
+            f"a batch has {samples} samples, expected at least one for each of {ranks} ranks; set drop_last or "
+            "another batch_size"
+        )
 
 
 _Source = _FromItems | _FromLoader

@@ -16,6 +16,7 @@ from nops_train._engine_state import Record
 from nops_train._errors import InputError
 from nops_train._precision import Precision
 from nops_train._protocols import Losses, Task, Weighting
+from nops_train._world import World
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,7 @@ class Stepper:
         accumulate: Micro-batches per step.
         grad_clip: Largest gradient norm, or None.
         deferred: Objects with `apply_update` and `discard_update`.
+        world: The ranks that make the step together.
 
     Attributes:
         applying: Whether a step is half applied: true for good where the optimizer itself failed.
@@ -68,7 +70,9 @@ class Stepper:
         accumulate: int,
         grad_clip: float | None,
         deferred: tuple[Any, ...],
+        world: World,
     ) -> None:
+        self.world = world
         self.task = task
         self.weighting = weighting
         self.optimizer = optimizer
@@ -84,26 +88,38 @@ class Stepper:
         self._deferred = deferred
 
     def make(
-        self, batch: Any, *, epoch: int, step: int, rate: float | None
+        self,
+        batch: Any,
+        *,
+        samples: int | None = None,
+        epoch: int,
+        step: int,
+        rate: float | None,
     ) -> tuple[Record, Fault | None]:
         """Make one step on `batch`; with a `Fault` nothing has changed but the fp16 loss scale.
 
+        The loss is the mean over the samples of all ranks. Its terms and gradients are summed over the
+        ranks before they are judged, so all of them apply the step, or none.
+
         Args:
-            batch: On the device.
+            batch: This rank's share, on the device.
+            samples: Samples of all ranks together; those of `batch` by default.
             epoch: Epoch in hand, 0-based.
             step: Index of the step, 0-based.
             rate: Learning rate, or None to leave the optimizer's own.
         """
         self.buffers.remember()
         self.optimizer.zero_grad(set_to_none=True)
+        samples = samples or num_samples(batch)
         try:
-            raw, weights, samples = self._gather(batch, epoch=epoch, step=step)
+            raw, weights = self._gather(batch, samples=samples, epoch=epoch, step=step)
         except BaseException:
             self.discard()
             raise
         self.precision.scaler.unscale_(self.optimizer)
         norm = get_total_norm([p.grad for p in self._trained if p.grad is not None])
-        values = torch.stack([*raw.values(), norm.to(next(iter(raw.values())).device)])
+        terms = self.world.sum(torch.stack(list(raw.values())))
+        values = torch.cat([terms, norm.to(terms).reshape(1)])
         record = Record(weights=weights, samples=samples, values=values)
         # The one host synchronisation of a step: whether it counts must be known before the next.
         if bool(torch.isfinite(values).all()):
@@ -134,6 +150,7 @@ class Stepper:
             self.average.update()
         for item in self._transactional():
             item.apply_update()
+        self.world.copy_from_main(self.buffers.changing())
         self.applying = False
 
     def _transactional(self) -> tuple[Any, ...]:
@@ -144,12 +161,12 @@ class Stepper:
         return *self._deferred, owner
 
     def _gather(
-        self, batch: Any, *, epoch: int, step: int
-    ) -> tuple[dict[str, Tensor], dict[str, float], int]:
+        self, batch: Any, *, samples: int, epoch: int, step: int
+    ) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """Gradients of the step, and its terms: this rank's part of their means."""
         active = self.weighting.active(epoch=epoch, step=step)
         owner: Any = getattr(self.weighting, "active_weighting", None) or self.weighting
         self._owner = owner
-        samples = num_samples(batch)
         raw: dict[str, Tensor] = {}
         weights: dict[str, float] | None = None
         for number, chunk in enumerate(split_batch(batch, self._accumulate)):
@@ -164,9 +181,12 @@ class Stepper:
                     raw[name] = raw[name] + part if name in raw else part
         _check_complete(raw, active)
         if hasattr(owner, "accumulate"):
-            owner.apply(self._trained, reduce=None)
+            owner.apply(self._trained, reduce=self.world.sum if self.world.active else None)
+        else:
+            self.world.sum_gradients(self._trained)
         assert weights is not None
-        return raw, {name: float(weights[name]) for name in raw}, samples
+        raw = {name: raw[name] for name in self.weighting.terms if name in raw}  # on every rank
+        return raw, {name: float(weights[name]) for name in raw}
 
     def windows(
         self,

@@ -11,6 +11,7 @@ from nops_train._engine_batch import num_samples, to_device
 from nops_train._errors import InputError
 from nops_train._precision import Precision
 from nops_train._protocols import BatchSource, Task
+from nops_train._world import World
 
 
 class Validator:
@@ -21,20 +22,28 @@ class Validator:
         model: Each of its modules is put back into its own mode afterwards.
         precision: Autocast as in training.
         device: Where batches go.
+        world: The ranks, each of which validates its share.
     """
 
     def __init__(
-        self, *, task: Task, model: nn.Module, precision: Precision, device: torch.device
+        self,
+        *,
+        task: Task,
+        model: nn.Module,
+        precision: Precision,
+        device: torch.device,
+        world: World,
     ) -> None:
+        self._world = world
         self._task, self._model = task, model
         self._precision, self._device = precision, device
 
-    def run(self, source: BatchSource, *, between: Callable[[], None]) -> dict[str, float]:
-        """Mean of each metric over all samples, summed in float64.
+    def run(self, source: BatchSource, *, between: Callable[[], None] | None) -> dict[str, float]:
+        """Mean of each metric over all samples of all ranks, summed in float64.
 
         Args:
             source: The validation set; its epoch 0 is read, so each validation sees the same batches.
-            between: Called before each batch; it may raise to stop.
+            between: Called before each batch; it may raise to stop. None: nothing is called.
 
         Raises:
             InputError: If there is no batch, or a metric is neither a scalar nor one value per sample.
@@ -43,11 +52,11 @@ class Validator:
         samples = 0
         with evaluating(self._model), torch.no_grad():
             for batch in source.batches(epoch=0, skip=0):
-                between()
+                if between is not None:
+                    between()
                 samples += self._add(sums, batch)
-        if not samples:
-            raise InputError("the validation set gave no batch")
-        return {name: float(value) / samples for name, value in sums.items()}
+        mine = ({name: float(value) for name, value in sums.items()}, samples)
+        return _means(self._world.gather(mine))
 
     def check(self, source: BatchSource, *, monitor: str, terms: Collection[str]) -> None:
         """Compute the metrics of one batch, so that a wrong name is told before training.
@@ -79,6 +88,15 @@ class Validator:
             total = _total(name, torch.as_tensor(value).detach().double(), size)
             sums[name] = sums[name] + total if name in sums else total
         return size
+
+
+def _means(shares: list[tuple[dict[str, float], int]]) -> dict[str, float]:
+    """Means over all samples, of each rank's sums and number of samples, added in the order of ranks."""
+    samples = sum(count for _, count in shares)
+    if not samples:
+        raise InputError("the validation set gave no batch")
+    names = dict.fromkeys(name for sums, _ in shares for name in sums)
+    return {name: sum(sums.get(name, 0.0) for sums, _ in shares) / samples for name in names}
 
 
 def _total(name: str, value: Tensor, size: int) -> Tensor:

@@ -4,13 +4,14 @@
 |---|---|---|
 | `InputError`, `InertTermError` | 2 | the user can change it: an option, a key, a file, a setting |
 | `CheckFailed` | 1 | the work was done and its verdict is no |
+| `PeerFailed` | 1 | another rank stopped: its own message says why |
 | `Diverged` | 3 | training left the finite numbers |
 | `Interrupted` | 128 + signal | stopped by a signal after saving: 143 for SIGTERM, 130 for SIGINT |
 """
 
 import signal as _signal
 
-__all__ = ["CheckFailed", "Diverged", "InertTermError", "InputError", "Interrupted"]
+__all__ = ["CheckFailed", "Diverged", "InertTermError", "InputError", "Interrupted", "PeerFailed"]
 
 
 class InputError(ValueError):
@@ -33,6 +34,12 @@ class Diverged(RuntimeError):  # noqa: N818  (a state of the run, not an error)
     """Training produced too many non-finite steps; the message says which term, and what to try."""
 
     exit_code = 3
+
+
+class PeerFailed(RuntimeError):  # noqa: N818  (what happened to another)
+    """Another rank stopped, and with it this one: the other's own message says why."""
+
+    exit_code = 1
 
 
 class Interrupted(BaseException):

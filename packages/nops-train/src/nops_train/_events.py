@@ -75,10 +75,12 @@ class EventLog:
 
     Args:
         path: The file; made with its first event.
+        enabled: Whether anything is written; false on the ranks that do not write.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, enabled: bool = True) -> None:
         self.path = path
+        self.enabled = enabled
         self._file: io.FileIO | None = None
 
     def write(self, event: str, **fields: Any) -> None:
@@ -87,6 +89,8 @@ class EventLog:
         Raises:
             InputError: If the file cannot be written, with the system's reason.
         """
+        if not self.enabled:
+            return
         record = {"event": event, "time": round(time.time(), 3), **fields}
         line = json.dumps(jsonable(record), allow_nan=False) + "\n"
         try:
@@ -96,12 +100,16 @@ class EventLog:
 
     def sync(self) -> int:
         """Bring everything to the disk; the length of the file in bytes."""
+        if not self.enabled:
+            return 0
         file = self._open()
         os.fsync(file.fileno())
         return file.tell()
 
     def truncate(self, length: int) -> int:
         """Cut what was logged after a checkpoint; the length found before, in bytes."""
+        if not self.enabled:
+            return length
         file = self._open()
         found = file.tell()
         if found > length:

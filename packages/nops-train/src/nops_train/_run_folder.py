@@ -26,6 +26,7 @@ from nops_train._errors import InputError
 from nops_train._events import EventLog, jsonable, restored
 from nops_train._run_folder_diff import check_same, differences
 from nops_train._run_folder_lock import folder_lock
+from nops_train._world import join_world
 
 RESUME_MODES = ("auto", "never", "force")
 
@@ -39,6 +40,7 @@ class RunFolder:
         resume: "auto", "never" or "force".
         resume_file: The checkpoint to go on from, where one was named.
         neutral: Dotted keys of the configuration that may differ when a run goes on.
+        follows: Whether another rank writes: this object then only reads.
         events: The event log.
         checkpoints: The checkpoints.
     """
@@ -51,14 +53,16 @@ class RunFolder:
         resume: str = "auto",
         resume_file: Path | None = None,
         neutral: tuple[str, ...] = (),
+        follows: bool = False,
     ) -> None:
         self.path = Path(path)
         self.config = dict(config)
         self.resume = resume
         self.resume_file = resume_file
         self.neutral = neutral
-        self.events = EventLog(self.path / "events.jsonl")
-        self.checkpoints = CheckpointFolder(self.path / "checkpoints")
+        self.follows = follows
+        self.events = EventLog(self.path / "events.jsonl", enabled=not follows)
+        self.checkpoints = CheckpointFolder(self.path / "checkpoints", read_only=follows)
 
     @classmethod
     def open(
@@ -72,6 +76,8 @@ class RunFolder:
         neutral: tuple[str, ...] = (),
     ) -> "RunFolder":
         """The folder `<root>/<app>/<name>`, new or to be continued.
+
+        Under `torchrun` every rank calls this; rank 0 makes the folder and is the only one that writes.
 
         Args:
             root: Folder of all runs.
@@ -92,12 +98,23 @@ class RunFolder:
         resume_file = None
         if resume not in RESUME_MODES:
             resume_file = _checkpoint_file(resume)
-        path = Path(root) / app / name
-        if resume == "never":
-            path = _free_folder(path)
-        run = cls(path, config=config, resume=resume, resume_file=resume_file, neutral=neutral)
-        run._write_config()
-        return run
+        world = join_world()
+
+        def make() -> Path:
+            path = Path(root) / app / name
+            if resume == "never":
+                path = _newest_folder(path) if _was_restarted() else _free_folder(path)
+            cls(path, config=config, resume=resume, neutral=neutral)._write_config()
+            return path
+
+        return cls(
+            world.from_main(make),
+            config=config,
+            resume=resume,
+            resume_file=resume_file,
+            neutral=neutral,
+            follows=not world.is_main,
+        )
 
     @classmethod
     def at(cls, path: str | os.PathLike[str]) -> "RunFolder":
@@ -127,7 +144,7 @@ class RunFolder:
 
     def note(self, event: str, **fields: Any) -> None:
         """Append to `sessions.jsonl`: what happened to the process rather than in training."""
-        log = EventLog(self.path / "sessions.jsonl")
+        log = EventLog(self.path / "sessions.jsonl", enabled=not self.follows)
         log.write(event, **fields)
         log.close()
 
@@ -147,6 +164,8 @@ class RunFolder:
 
     def update_summary(self, **fields: Any) -> None:
         """Set fields of `summary.json`, the others kept; written at once or not at all."""
+        if self.follows:
+            return
         content = jsonable({**self.summary(), **fields})
         write_text(
             self.path / "summary.json", json.dumps(content, indent=2, allow_nan=False) + "\n"
@@ -159,6 +178,10 @@ class RunFolder:
         Raises:
             InputError: If another process holds it.
         """
+        if self.follows:
+            self.checkpoints.reload()
+            yield
+            return
         with folder_lock(self.path):
             self.checkpoints.remove_leftovers()
             self.checkpoints.reload()  # another process may have trained since
@@ -222,6 +245,19 @@ def _free_folder(path: Path) -> Path:
         number += 1
         free = path.with_name(f"{path.name}-{number}")
     return free
+
+
+def _newest_folder(path: Path) -> Path:
+    """The folder that `_free_folder` gave last."""
+    number, newest = 1, path
+    while (following := path.with_name(f"{path.name}-{number + 1}")).exists():
+        number, newest = number + 1, following
+    return newest
+
+
+def _was_restarted() -> bool:
+    """Whether `torchrun` started this process again after a failure: the run is then one of its own."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
 
 
 def _make_folder(path: Path) -> None:

@@ -1,0 +1,224 @@
+"""The processes of a run, as `torchrun` starts them: who this one is, and what all of them agree on.
+
+Everything here is the identity in a single process. Numbers that decide what a run does next travel over
+gloo between the hosts, gradients and loss terms over the device's own backend; so no decision waits for a
+GPU.
+"""
+
+import atexit
+import gc
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from nops_train._errors import InputError, PeerFailed
+
+T = TypeVar("T")
+BUCKET_BYTES = 25 << 20  # of gradients that are reduced in one message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """What the ranks have told each other between two steps.
+
+    Attributes:
+        signal: Largest number of a signal that any of them received; 0 for none.
+        samples: Samples of the step's batch, all ranks together.
+        failed: Ranks that could not read their share of the batch.
+    """
+
+    signal: int
+    samples: int
+    failed: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """The ranks of a run; every method is collective: each rank calls it, in the same order.
+
+    Attributes:
+        rank: This process, 0-based.
+        size: Number of processes.
+        local_rank: This process among those of its host: its CUDA device.
+        active: Whether there is a process group; false in a process that was not started by `torchrun`.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    active: bool = False
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this rank writes: files, log, messages."""
+        return self.rank == 0
+
+    def agree(self, *, signal: int, samples: int, failed: bool) -> Agreement:
+        """Share what happened on each rank since the last step."""
+        if not self.active:
+            return Agreement(signal=signal, samples=samples, failed=(0,) if failed else ())
+        mine = (signal, samples, int(failed))
+        table = torch.zeros(self.size, len(mine), dtype=torch.int64)
+        table[self.rank] = torch.tensor(mine)
+        _told(dist.all_reduce, table)
+        signals, counts, failures = table.T.tolist()
+        ranks = tuple(rank for rank, has_failed in enumerate(failures) if has_failed)
+        return Agreement(signal=max(signals), samples=sum(counts), failed=ranks)
+
+    def gather(self, value: T) -> list[T]:
+        """The value of every rank, by rank."""
+        values = [value] * self.size
+        if self.active:
+            _told(dist.all_gather_object, values, value)
+        return values
+
+    def from_main(self, compute: Callable[[], T]) -> T:
+        """What rank 0 computes, on all ranks; the others do not compute.
+
+        Raises:
+            PeerFailed: On the other ranks, with the message, where rank 0 raises.
+        """
+        if not self.active:
+            return compute()
+        return _received() if self.rank else _sent(compute)
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        self.gather(None)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Sum `tensor` over the ranks, in place."""
+        if self.active:
+            _told(dist.all_reduce, tensor)
+        return tensor
+
+    def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
+        """Sum each parameter's gradient over the ranks; one that no rank has stays None."""
+        if not self.active:
+            return
+        replicated = [p for p in parameters if not is_sharded(p)]
+        mine = torch.tensor([p.grad is not None for p in replicated], dtype=torch.int32)
+        _told(dist.all_reduce, mine)
+        reached = [p for p, count in zip(replicated, mine.tolist(), strict=True) if count]
+        for parameter in reached:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        for bucket in _buckets([p.grad for p in reached if p.grad is not None]):
+            flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
+            _told(dist.all_reduce, flat)
+            sizes = [gradient.numel() for gradient in bucket]
+            for gradient, part in zip(bucket, flat.split(sizes), strict=True):
+                gradient.copy_(part.view_as(gradient))
+
+    @torch.no_grad()
+    def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
+        """Give every rank rank 0's values, in place."""
+        for tensor in tensors if self.active else ():
+            if not is_sharded(tensor):
+                _told(dist.broadcast, tensor, src=0)
+
+
+@cache
+def join_world() -> World:
+    """This process's place among those that `torchrun` started; the process group is made when absent.
+
+    A group that the caller has initialised is used as it is; it needs gloo for CPU tensors
+    (`backend="cpu:gloo,cuda:nccl"`).
+
+    Raises:
+        InputError: If the variables that `torchrun` sets are incomplete.
+    """
+    if not dist.is_available() or ("WORLD_SIZE" not in os.environ and not dist.is_initialized()):
+        return World()
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if not dist.is_initialized():
+        _start_group(local_rank)
+    return World(
+        rank=dist.get_rank(), size=dist.get_world_size(), local_rank=local_rank, active=True
+    )
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether a tensor's parts lie on several ranks (a `DTensor` of `fully_shard`)."""
+    return hasattr(tensor, "full_tensor")
+
+
+def _start_group(local_rank: int) -> None:
+    names = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    if missing := [name for name in names if name not in os.environ]:
+        raise InputError(
+            f"WORLD_SIZE is set, but not {', '.join(missing)}: start several processes with torchrun"
+        )
+    has_cuda = torch.cuda.is_available()
+    if has_cuda:
+        torch.cuda.set_device(local_rank % torch.cuda.device_count())
+    dist.init_process_group("cpu:gloo,cuda:nccl" if has_cuda else "gloo")
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    """End the group's threads while Python still runs: at the end of the process they would abort it."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    gc.collect()
+
+
+def _told(collective: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+    """Call a collective of torch; one that breaks off means that another rank has ended.
+
+    Raises:
+        PeerFailed: If it breaks off.
+    """
+    try:
+        collective(*arguments, **options)
+    except RuntimeError as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise PeerFailed(f"lost the other ranks: {first}") from error
+
+
+def _sent(compute: Callable[[], T]) -> T:
+    content: list[Any] = [None, None]
+    try:
+        content[0] = compute()
+    except Exception as error:
+        content[1] = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        dist.broadcast_object_list(content, device=_HOST)
+    return content[0]
+
+
+def _received() -> Any:
+    content: list[Any] = [None, None]
+    _told(dist.broadcast_object_list, content, device=_HOST)
+    value, error = content
+    if error is not None:
+        raise PeerFailed(f"rank 0 stopped: {error}")
+    return value
+
+
+def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Neighbours of one type and device, up to `BUCKET_BYTES` together."""
+    bucket: list[Tensor] = []
+    size = 0
+    for gradient in gradients:
+        same = not bucket or (gradient.dtype, gradient.device) == (
+            bucket[0].dtype,
+            bucket[0].device,
+        )
+        if not same or size > BUCKET_BYTES:
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(gradient)
+        size += gradient.numel() * gradient.element_size()
+    if bucket:
+        yield bucket
+
+
+_HOST = torch.device("cpu")
