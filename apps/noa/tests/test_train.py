@@ -181,3 +181,32 @@ def test_several_runs_are_compared(run_noa):
     text = Path("runs/noa/comparison.html").read_text()
     assert "standard deviation" in text
     assert "seed1" in text
+
+
+def test_transfer_takes_the_weights_of_another_run(run_noa, events, capsys):
+    assert run_noa("train") == 0
+    assert run_noa("train", "--name=next", f"--init-from={RUN}", "--train.learning_rate=1e-30") == 0
+    out = capsys.readouterr().out
+    assert "Start weights from runs/noa/default/checkpoints/best_model.pt" in out
+    best = checkpoint("best_model.pt")["model"]
+    moved = checkpoint("epoch_2.pt", RUN.with_name("next"))["model"]
+    assert best.keys() == moved.keys()
+    for name, value in best.items():
+        torch.testing.assert_close(moved[name], value, rtol=1e-6, atol=1e-12)
+    first = events(RUN.with_name("next"))[0]
+    assert (first["event"], first["matched"], first["missing"]) == ("initialised", len(best), [])
+    # the same command again, with and without the flag, goes on; another source is another run
+    assert run_noa("train", "--name=next", "--train.learning_rate=1e-30") == 0
+    assert run_noa("train", "--name=next", f"--init-from={RUN}", "--train.learning_rate=1e-30") == 0
+    capsys.readouterr()
+    assert run_noa("train", f"--init-from={RUN}") == 2
+    assert "train.init_from: the run has None" in capsys.readouterr().err
+
+
+def test_layers_that_do_not_fit_start_anew(run_noa, capsys):
+    assert run_noa("train") == 0
+    words = ("--name=wide", f"--init-from={RUN}", "--model.embedding=8", "--train.epochs=1")
+    assert run_noa("train", *words) == 0
+    out = capsys.readouterr().out
+    assert "  other shape  " in out
+    assert "expected (" in out

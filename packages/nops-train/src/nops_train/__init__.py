@@ -44,7 +44,11 @@ if TYPE_CHECKING:
     from nops_train._errors import InputError as InputError
     from nops_train._errors import Interrupted as Interrupted
     from nops_train._events import read_events as read_events
+    from nops_train._importer import Imported as Imported
+    from nops_train._importer import Importer as Importer
     from nops_train._inert import check_inert_terms as check_inert_terms
+    from nops_train._initialise import InitReport as InitReport
+    from nops_train._initialise import initialise_from as initialise_from
     from nops_train._memory import MemoryForecast as MemoryForecast
     from nops_train._memory import check_memory as check_memory
     from nops_train._memory import predict_memory as predict_memory
@@ -90,7 +94,11 @@ _MODULES = {
     "InputError": "_errors",
     "Interrupted": "_errors",
     "read_events": "_events",
+    "Imported": "_importer",
+    "Importer": "_importer",
     "check_inert_terms": "_inert",
+    "InitReport": "_initialise",
+    "initialise_from": "_initialise",
     "MemoryForecast": "_memory",
     "check_memory": "_memory",
     "predict_memory": "_memory",
@@ -115,7 +123,10 @@ __all__ = [
     "Diverged",
     "Engine",
     "Folders",
+    "Imported",
+    "Importer",
     "InertTermError",
+    "InitReport",
     "InputError",
     "Interrupted",
     "Invocation",
@@ -134,6 +145,7 @@ __all__ = [
     "check_inert_terms",
     "check_memory",
     "export",
+    "initialise_from",
     "load_checkpoint",
     "load_run_config",
     "load_weights",

@@ -5,13 +5,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from nops_train._checkpoint import CheckpointError, commit, stage, write_text
-from nops_train._checkpoint_folder import BEST, load_checkpoint
+from nops_train._checkpoint_weights import WEIGHTS, best_state, weights_of
 from nops_train._engine_checkpoint import load_module
 from nops_train._events import jsonable
-from nops_train._run_folder import RunFolder
 
 
 def load_weights(model: nn.Module, source: str | os.PathLike[str]) -> dict[str, Any]:
@@ -27,8 +26,8 @@ def load_weights(model: nn.Module, source: str | os.PathLike[str]) -> dict[str, 
     Raises:
         CheckpointError: If there is no good checkpoint, or its weights are of another model.
     """
-    state, where = _read(Path(source))
-    load_module(model, _weights(state), where=str(where))
+    state, where = best_state(Path(source))
+    load_module(model, weights_of(state), where=str(where))
     return dict(state["position"])
 
 
@@ -51,15 +50,15 @@ def export(run_folder: str | os.PathLike[str], destination: str | os.PathLike[st
     """
     from safetensors.torch import save
 
-    state, where = _read(Path(run_folder))
+    state, where = best_state(Path(run_folder))
     folder = Path(destination)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be made: {error.strerror}") from error
     # Tied weights become separate tensors: the format stores no shared memory.
-    weights = {name: value.clone().contiguous() for name, value in _weights(state).items()}
-    path = folder / "model.safetensors"
+    weights = {name: value.clone().contiguous() for name, value in weights_of(state).items()}
+    path = folder / WEIGHTS
     commit(stage(path, lambda file: file.write(save(weights)))[0], path)
     about = {
         "config": state["config"],
@@ -73,26 +72,3 @@ def export(run_folder: str | os.PathLike[str], destination: str | os.PathLike[st
         folder / "config.json", json.dumps(jsonable(about), indent=2, allow_nan=False) + "\n"
     )
     return folder
-
-
-def _read(source: Path) -> tuple[dict[str, Any], Path]:
-    if source.is_file():
-        return load_checkpoint(source), source
-    folder = RunFolder.at(source).checkpoints
-    if BEST in folder.entries:
-        return folder.load(BEST), folder.path / BEST
-    found = folder.newest()
-    if found is None:
-        raise CheckpointError(f"{folder.path}: holds no checkpoint yet")
-    return found.state, folder.path / found.name
-
-
-def _weights(state: dict[str, Any]) -> dict[str, Tensor]:
-    weights = {k: v for k, v in state["model"].items() if isinstance(v, Tensor)}
-    average = (state.get("ema") or {}).get("average", {})
-    # A tied weight has one average but several names, which share their memory.
-    named = {weights[name].data_ptr(): name for name in average if weights[name].numel()}
-    return {
-        name: average[named[value.data_ptr()]] if value.data_ptr() in named else value
-        for name, value in weights.items()
-    }

@@ -9,9 +9,10 @@ beside their own:
         data: DataConfig = DataConfig()
 """
 
+import os
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 __all__ = ["Config", "DataConfig", "TrainConfig"]
 
@@ -85,6 +86,16 @@ class TrainConfig(Config):
     freeze: tuple[str, ...] = Field(
         (), description="Parameters left as they are: patterns of their names, such as encoder.*"
     )
+    init_from: str | None = Field(
+        None,
+        min_length=1,
+        description="Run folder, checkpoint or model.safetensors whose weights a new run starts from.",
+    )
+
+    @field_validator("init_from")
+    @classmethod
+    def _one_spelling(cls, value: str | None) -> str | None:
+        return value and os.path.normpath(value)
 
     @model_validator(mode="after")
     def _chunks_fit_the_batch(self) -> "TrainConfig":

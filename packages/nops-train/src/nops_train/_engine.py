@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -30,6 +30,7 @@ from nops_train._engine_state import Record, Terms, TrainState
 from nops_train._engine_step import Fault, Stepper
 from nops_train._engine_validate import Validator
 from nops_train._errors import Diverged, InputError, Interrupted
+from nops_train._importer import Importer
 from nops_train._precision import Precision
 from nops_train._progress import Progress, ProgressMode
 from nops_train._protocols import BatchSource, Stateful, Task, Weighting
@@ -57,6 +58,7 @@ class Engine:
             and needs `lr_schedule="constant"` without warm-up.
         stateful: Further objects to be saved and restored, by name.
         fingerprint: What identifies the data; a run goes on with equal values only.
+        importers: Read checkpoints of other programs that `--resume FILE` names.
         progress: "bar", "plain", "none", or "auto".
 
     Attributes:
@@ -79,6 +81,7 @@ class Engine:
         learning_rate: LearningRate | None = None,
         stateful: Mapping[str, Stateful] | None = None,
         fingerprint: Mapping[str, Any] | None = None,
+        importers: Sequence[Importer] = (),
         progress: ProgressMode = "auto",
     ) -> None:
         check_learning_rate(learning_rate, config)
@@ -110,6 +113,7 @@ class Engine:
             parts=self._parts(),
             stateful=stateful or {},
             fingerprint=fingerprint or {},
+            importers=importers,
         )
 
     def fit(self, train: BatchSource, valid: BatchSource | None = None) -> RunResult:

@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ from nops_train._engine_report import resumed_lines
 from nops_train._engine_resume import find_checkpoint, go_on_from
 from nops_train._engine_state import TrainState
 from nops_train._errors import Diverged, InputError, Interrupted
+from nops_train._importer import Importer
+from nops_train._initialise import initialise_from
 from nops_train._protocols import Stateful
 from nops_train._run_folder import RunFolder
 
@@ -31,6 +33,7 @@ class Session:
         parts: Model, optimizer and the like by name; None where the run has none.
         stateful: The app's own objects.
         fingerprint: What identifies the data.
+        importers: Read foreign checkpoints that the user names.
     """
 
     def __init__(
@@ -43,12 +46,14 @@ class Session:
         parts: Mapping[str, Any],
         stateful: Mapping[str, Stateful],
         fingerprint: Mapping[str, Any],
+        importers: Sequence[Importer] = (),
     ) -> None:
         self._run, self._config, self._device = run, config, device
         self._state = state
         self._parts = dict(parts)
         self._stateful = dict(stateful)
         self._fingerprint = dict(fingerprint)
+        self._importers = tuple(importers)
         self._saved_at: tuple[int, int, int] | None = None
         self._clock = time.monotonic()
 
@@ -62,11 +67,11 @@ class Session:
             InputError: If the run cannot be continued as asked.
         """
         self._clock = time.monotonic()
-        found = find_checkpoint(self._run)
+        found = find_checkpoint(self._run, importers=self._importers, fresh=self._capture)
         if found is None:
             self._run.events.truncate(0)
             self._run.note("started", versions=versions(), machine=machine(self._device))
-            return []
+            return self._initialise()
         warnings = go_on_from(
             found,
             run=self._run,
@@ -100,15 +105,7 @@ class Session:
             CheckpointError: If it cannot be written.
         """
         self.tick()
-        state = capture(
-            self._parts,
-            train=self._state,
-            stateful=self._stateful,
-            run=self._run,
-            seed=self._config.seed,
-            fingerprint=self._fingerprint,
-        )
-        self._run.checkpoints.save(name, state, keep_last=self._config.keep_last)
+        self._run.checkpoints.save(name, self._capture(), keep_last=self._config.keep_last)
         self._saved_at = self._position()
 
     def interrupted(self, number: int) -> Interrupted:
@@ -154,6 +151,27 @@ class Session:
             peak_memory_bytes=peak_memory_bytes(self._device),
             versions=versions(),
             machine=machine(self._device),
+        )
+
+    def _initialise(self) -> list[str]:
+        """Take the start weights that the configuration names, before anything else of a new run."""
+        source = self._config.init_from
+        if source is None:
+            return []
+        report = initialise_from(self._parts["model"], source)
+        if self._parts["ema"] is not None:
+            self._parts["ema"].restart()
+        self._run.events.write("initialised", epoch=0, step=0, batch=0, **report.as_event())
+        return [str(report)]
+
+    def _capture(self) -> dict[str, Any]:
+        return capture(
+            self._parts,
+            train=self._state,
+            stateful=self._stateful,
+            run=self._run,
+            seed=self._config.seed,
+            fingerprint=self._fingerprint,
         )
 
     def _save_here(self) -> None:
