@@ -35,7 +35,7 @@ def export(run_folder: str | os.PathLike[str], destination: str | os.PathLike[st
     """Write `model.safetensors` and `config.json` for sharing.
 
     The weights are those of the best checkpoint, else the newest; averaged where the run kept an average.
-    `config.json` holds the run's configuration, the position in training, the last metrics, versions and
+    `config.json` holds the sum of that file, the run's configuration, the position in training, the last metrics, versions and
     the data's fingerprint.
 
     Args:
@@ -59,10 +59,12 @@ def export(run_folder: str | os.PathLike[str], destination: str | os.PathLike[st
     # Tied weights become separate tensors: the format stores no shared memory.
     weights = {name: value.clone().contiguous() for name, value in weights_of(state).items()}
     path = folder / WEIGHTS
-    commit(stage(path, lambda file: file.write(save(weights)))[0], path)
+    temporary, digest = stage(path, lambda file: file.write(save(weights)))
+    commit(temporary, path)
     about = {
         "config": state["config"],
         "checkpoint": where.name,
+        "sha256": digest.sha256,
         "position": state["position"],
         "metrics": state["train"]["metrics"],
         "versions": state["versions"],
