@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from nops_train._protocols import Task as Task
     from nops_train._protocols import Weighting as Weighting
     from nops_train._run_folder import RunFolder as RunFolder
+    from nops_train._sinks import Sink as Sink
     from nops_train._study import Study as Study
 
 _MODULES = {
@@ -107,6 +108,7 @@ _MODULES = {
     "Task": "_protocols",
     "Weighting": "_protocols",
     "RunFolder": "_run_folder",
+    "Sink": "_sinks",
     "Study": "_study",
 }
 
@@ -136,6 +138,7 @@ __all__ = [
     "Option",
     "RunFolder",
     "RunResult",
+    "Sink",
     "Stateful",
     "Study",
     "Task",

@@ -14,6 +14,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from nops_train._progress import ProgressMode
+from nops_train._sinks import SinkName
+
 __all__ = ["Config", "DataConfig", "TrainConfig"]
 
 LARGEST_SEED = 2**63 - 1  # what torch.Generator.manual_seed takes as a signed 64-bit integer
@@ -91,6 +94,28 @@ class TrainConfig(Config):
         min_length=1,
         description="Run folder, checkpoint or model.safetensors whose weights a new run starts from.",
     )
+
+    progress: ProgressMode = Field(
+        "auto",
+        description="What is shown: a bar, plain lines for a log file, or nothing; auto draws a bar on "
+        "a terminal.",
+    )
+    log_to: tuple[SinkName, ...] = Field(
+        (),
+        description="Where to watch the run beside its event log; each needs its extra installed.",
+    )
+    gradient_norm_per_term: bool = Field(
+        False,
+        description="Log each weighted term's own gradient norm: at logged steps a backward pass and "
+        "memory for one gradient more per term.",
+    )
+
+    @field_validator("log_to")
+    @classmethod
+    def _each_once(cls, value: tuple[SinkName, ...]) -> tuple[SinkName, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"log_to names one of {list(value)} twice")
+        return value
 
     @field_validator("init_from")
     @classmethod

@@ -21,6 +21,7 @@ from nops_train._engine_setup import (
     LearningRate,
     check_learning_rate,
     check_optimizer,
+    check_sources,
     defer,
     freeze,
     make_optimizer,
@@ -29,6 +30,7 @@ from nops_train._engine_setup import (
 from nops_train._engine_state import Record, Terms, TrainState
 from nops_train._engine_step import Fault, Stepper
 from nops_train._engine_validate import Validator
+from nops_train._engine_watch import Watch
 from nops_train._errors import Diverged, InputError, Interrupted
 from nops_train._importer import Importer
 from nops_train._precision import Precision
@@ -36,6 +38,7 @@ from nops_train._progress import Progress, ProgressMode
 from nops_train._protocols import BatchSource, Stateful, Task, Weighting
 from nops_train._run_folder import RunFolder
 from nops_train._signals import SignalGuard
+from nops_train._sinks import Sink
 
 SKIPPED_SHARE = 0.1  # of an epoch's batches: more non-finite steps than that stop the run
 
@@ -59,7 +62,8 @@ class Engine:
         stateful: Further objects to be saved and restored, by name.
         fingerprint: What identifies the data; a run goes on with equal values only.
         importers: Read checkpoints of other programs that `--resume FILE` names.
-        progress: "bar", "plain", "none", or "auto".
+        sinks: Further places to watch the run, beside those that `config.log_to` names.
+        progress: "bar", "plain", "none" or "auto", in place of `config.progress`.
 
     Attributes:
         device: Where the model computes.
@@ -82,7 +86,8 @@ class Engine:
         stateful: Mapping[str, Stateful] | None = None,
         fingerprint: Mapping[str, Any] | None = None,
         importers: Sequence[Importer] = (),
-        progress: ProgressMode = "auto",
+        sinks: Sequence[Sink] = (),
+        progress: ProgressMode | None = None,
     ) -> None:
         check_learning_rate(learning_rate, config)
         self.config = config
@@ -102,7 +107,8 @@ class Engine:
             precision=self._stepper.precision,
             device=self.device,
         )
-        self._progress_mode: ProgressMode = progress
+        self._progress_mode: ProgressMode = progress or config.progress
+        self._watch = Watch(config=config, run=run, task=task, stepper=self._stepper, sinks=sinks)
         self._signals = SignalGuard()
         self._between_steps = True  # whether a checkpoint written now would be exact
         self._session = Session(
@@ -132,11 +138,11 @@ class Engine:
             Diverged: If too many steps were not finite.
             Interrupted: After SIGTERM or SIGINT, when everything is saved.
         """
-        self._batches = self._check_sources(train, valid)
+        self._batches = check_sources(train, valid, self.config)
         self._progress = Progress(
             self._progress_mode, epochs=self.config.epochs, batches=self._batches
         )
-        with self.run.locked(), self._signals, self._progress:
+        with self.run.locked(), self._signals, self._progress, self._watch:
             self._begin(train, valid)
             try:
                 while not self._finished():
@@ -159,6 +165,7 @@ class Engine:
             self._model.train()
         for line in self._session.begin():
             self._progress.say(line)
+        self._watch.begin(step=self.state.step)
         if not self._finished():
             self._check_start(train, valid)
         self._session.summarise("running")
@@ -202,6 +209,7 @@ class Engine:
         state = self.state
         seed_generators("step", self.config.seed, epoch=state.epoch, index=state.batch)
         rate = self._learning_rate and self._learning_rate(state.epoch, state.step)
+        self._watch.measure(step=state.step)
         record, fault = self._stepper.make(batch, epoch=state.epoch, step=state.step, rate=rate)
         self._between_steps = False
         if fault is None:
@@ -219,7 +227,8 @@ class Engine:
         state.bad_in_row = 0
         state.means.add(record)
         if state.step % self.config.log_every == 0:
-            self._log("train", **asdict(record.terms()), learning_rate=self._rate())
+            by_term = self._watch.measured()
+            self._log("train", **asdict(record.terms()), **by_term, learning_rate=self._rate())
             state.means.read_waiting()
         if self._weighting.observes == "step":
             self._observe(record.terms().raw, split="train")
@@ -277,7 +286,8 @@ class Engine:
         seed_generators("valid", self.config.seed, epoch=self.state.epoch)
         average = self._stepper.average
         with contextlib.nullcontext() if average is None else average.applied():
-            return self._validator.run(valid, between=self._stop_if_asked)
+            look = self._watch.looker(step=max(self.state.step - 1, 0))
+            return self._validator.run(valid, between=self._stop_if_asked, look=look)
 
     def _note_metrics(self, metrics: dict[str, float], means: Terms) -> bool:
         state, config = self.state, self.config
@@ -357,14 +367,8 @@ class Engine:
                     valid,
                     monitor=self.config.monitor,
                     terms=self._weighting.terms if shown_both else (),
+                    look=self._watch.checker(),
                 )
-
-    def _check_sources(self, train: BatchSource, valid: BatchSource | None) -> int:
-        if train.num_batches < 1:
-            raise InputError("the training source has no batch")
-        if valid is None and self.config.early_stop_patience is not None:
-            raise InputError("train.early_stop_patience needs a validation set")
-        return train.num_batches
 
     def _make_stepper(self, stateful: Mapping[str, Stateful]) -> Stepper:
         config, model = self.config, self._model
