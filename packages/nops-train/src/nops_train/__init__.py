@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from nops_train._inert import check_inert_terms as check_inert_terms
     from nops_train._initialise import InitReport as InitReport
     from nops_train._initialise import initialise_from as initialise_from
+    from nops_train._loss_task import LossTask as LossTask
     from nops_train._memory import MemoryForecast as MemoryForecast
     from nops_train._memory import check_memory as check_memory
     from nops_train._memory import predict_memory as predict_memory
@@ -100,6 +101,7 @@ _MODULES = {
     "check_inert_terms": "_inert",
     "InitReport": "_initialise",
     "initialise_from": "_initialise",
+    "LossTask": "_loss_task",
     "MemoryForecast": "_memory",
     "check_memory": "_memory",
     "predict_memory": "_memory",
@@ -133,6 +135,7 @@ __all__ = [
     "Interrupted",
     "Invocation",
     "ListSource",
+    "LossTask",
     "MemoryForecast",
     "Needs",
     "Option",
