@@ -49,7 +49,7 @@ def install_members(session: nox.Session, *extra: str) -> None:
 @nox.parametrize("python,torch", PAIRS, ids=[f"py{p}-torch{t}" for p, t in PAIRS])
 def tests(session: nox.Session, torch: str) -> None:
     """All packages and the apps' smoke tests on one pair of Python and torch."""
-    install_members(session, f"torch=={torch}")
+    install_members(session, f"torch=={torch}", "tensorboard>=2.16")
     session.run("pytest", "-n", WORKERS, *session.posargs)
 
 

@@ -181,3 +181,70 @@ def test_several_runs_are_compared(run_noa):
     text = Path("runs/noa/comparison.html").read_text()
     assert "standard deviation" in text
     assert "seed1" in text
+
+
+def test_transfer_takes_the_weights_of_another_run(run_noa, events, capsys):
+    assert run_noa("train") == 0
+    assert run_noa("train", "--name=next", f"--init-from={RUN}", "--train.learning_rate=1e-30") == 0
+    out = capsys.readouterr().out
+    assert "Start weights from runs/noa/default/checkpoints/best_model.pt" in out
+    best = checkpoint("best_model.pt")["model"]
+    moved = checkpoint("epoch_2.pt", RUN.with_name("next"))["model"]
+    assert best.keys() == moved.keys()
+    for name, value in best.items():
+        torch.testing.assert_close(moved[name], value, rtol=1e-6, atol=1e-12)
+    first = events(RUN.with_name("next"))[0]
+    assert (first["event"], first["matched"], first["missing"]) == ("initialised", len(best), [])
+    # the same command again, with and without the flag, goes on; another source is another run
+    assert run_noa("train", "--name=next", "--train.learning_rate=1e-30") == 0
+    assert run_noa("train", "--name=next", f"--init-from={RUN}", "--train.learning_rate=1e-30") == 0
+    capsys.readouterr()
+    assert run_noa("train", f"--init-from={RUN}") == 2
+    assert "train.init_from: the run has None" in capsys.readouterr().err
+
+
+def test_layers_that_do_not_fit_start_anew(run_noa, capsys):
+    assert run_noa("train") == 0
+    words = ("--name=wide", f"--init-from={RUN}", "--model.embedding=8", "--train.epochs=1")
+    assert run_noa("train", *words) == 0
+    out = capsys.readouterr().out
+    assert "  other shape  " in out
+    assert "expected (" in out
+
+
+def test_a_run_is_watched_without_being_changed(run_noa, events, monkeypatch):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert run_noa("train", "--train.epochs=1") == 0
+    words = ("--train.log_to=tensorboard", "--train.gradient_norm_per_term=true")
+    assert run_noa("train", "--name=seen", "--train.epochs=1", *words) == 0
+    seen = RUN.with_name("seen")
+    assert_same_state(
+        {**checkpoint("epoch_1.pt"), "config": {}}, {**checkpoint("epoch_1.pt", seen), "config": {}}
+    )
+    found = EventAccumulator(str(seen / "tensorboard")).Reload()
+    assert found.Tags()["images"] == [f"lead_4/{name}" for name in ("truth", "rollout", "error")]
+    tags = set(found.Tags()["scalars"])
+    assert {"raw/traj", "weighted/ic", "gradient_norm/traj", "learning_rate", "valid/nmse"} <= tags
+    steps = [e["step"] for e in events(seen) if e["event"] == "train"]
+    assert [item.step for item in found.Scalars("raw/traj")] == steps
+    # how it is watched may change when it goes on
+    assert run_noa("train", "--name=seen", "--train.epochs=1", "--train.progress=none") == 0
+
+
+def test_pictures_share_the_scale_of_the_truth():
+    class Persistence(torch.nn.Module):
+        def rollout(self, initial, parameters, *, num_steps):
+            return initial[:, None].expand(-1, num_steps, -1, -1, -1)
+
+    frames = torch.zeros(2, 3, 2, 2, 2)
+    frames[0, 0, 1] = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    frames[0, 2, 1] = torch.tensor([[1.0, 3.0], [3.0, 5.0]])  # from 1 to 5: the unit is 4
+    task = RolloutTask(Persistence(), rollout=None)
+    images = task.images({"frames": frames, "parameters": torch.zeros(2, 1)})
+    assert list(images) == ["lead_2/truth", "lead_2/rollout", "lead_2/error"]
+    truth, rollout, error = images.values()
+    assert torch.equal(truth, torch.tensor([[[0.0, 0.5], [0.5, 1.0]]]))
+    assert torch.equal(rollout, torch.tensor([[[0.0, 0.25], [0.5, 0.75]]]))
+    assert torch.equal(error, torch.tensor([[[0.0, 0.25], [0.0, 0.25]]]))

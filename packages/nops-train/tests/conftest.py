@@ -173,6 +173,7 @@ def engine(
     weighting: Any = None,
     task: Callable[[nn.Module], Any] = ToyTask,
     optimizer: Callable[[nn.Module], torch.optim.Optimizer] | None = None,
+    progress: Any = "none",
     **options: Any,
 ) -> Engine:
     settings = settings or config()
@@ -191,7 +192,7 @@ def engine(
         model=net,
         config=settings,
         run=run,
-        progress="none",
+        progress=progress,
         optimizer=optimizer and optimizer(net),
         **options,
     )

@@ -2,20 +2,22 @@
 
 import random
 
+import nops_train
 import numpy as np
 import pytest
 import torch
-from nops_train import load_checkpoint, rng_state, save_checkpoint, set_rng_state
+from nops_testing.contract import CUTS, check_round_trip, stateful_classes
+from nops_train import ListSource, load_checkpoint, rng_state, save_checkpoint, set_rng_state
 from nops_train._ema import WeightAverage
 from nops_train._engine_state import EpochMeans, Record, TrainState
 from nops_train._precision import Precision
 from torch import nn
 
-STEPS = 6
-
 
 class OfAverage:
     """Averaged weights of a parameter that moves."""
+
+    covers = "WeightAverage"
 
     def __init__(self):
         self.module = nn.Linear(2, 1)
@@ -34,6 +36,8 @@ class OfAverage:
 class OfMeans:
     """Means over an epoch; terms come and go."""
 
+    covers = "EpochMeans"
+
     def __init__(self):
         self.state = EpochMeans()
 
@@ -49,7 +53,9 @@ class OfMeans:
 
 
 class OfTraining:
-    """Position and counters."""
+    """Position, counters, patience, best value, history."""
+
+    covers = "TrainState"
 
     def __init__(self):
         self.state = TrainState()
@@ -59,7 +65,9 @@ class OfTraining:
         state.batch += 1
         state.step += step % 2
         state.bad_in_row = 0 if step % 2 else state.bad_in_row + 1
+        state.waited += 1
         if step == 3:
+            state.waited = 0
             state.history.append({"epoch": 0, "metrics": {"error": 0.1}})
             state.best = {"metric": "error", "mode": "min", "value": 0.1, "epoch": 0, "step": 2}
             state.next_epoch()
@@ -69,7 +77,9 @@ class OfTraining:
 
 
 class OfScale:
-    """The fp16 loss scale."""
+    """The fp16 loss scale, and what it lets through."""
+
+    covers = None
 
     def __init__(self):
         self.state = Precision("fp16", device=torch.device("cpu")).scaler
@@ -90,6 +100,8 @@ class OfScale:
 class OfGenerators:
     """Python's, NumPy's and torch's generators, a cached Gaussian of each included."""
 
+    covers = None
+
     def __init__(self):
         random.seed(1)
         np.random.seed(1)
@@ -101,11 +113,11 @@ class OfGenerators:
         return self
 
     def state_dict(self):
-        return {"rng": rng_state(), "drawn": self.drawn}
+        return {"rng": rng_state(), "drawn": list(self.drawn)}
 
     def load_state_dict(self, state):
         set_rng_state(state["rng"])
-        self.drawn = state["drawn"]
+        self.drawn = list(state["drawn"])
 
     def advance(self, step):
         torch_draw = torch.randn(3).tolist()
@@ -115,27 +127,79 @@ class OfGenerators:
         return self.drawn
 
 
-@pytest.mark.parametrize("cut", range(STEPS + 1))
-@pytest.mark.parametrize("kind", [OfAverage, OfMeans, OfTraining, OfScale, OfGenerators])
-def test_round_trip(toy, tmp_path, kind, cut):
-    whole = kind()
-    for step in range(STEPS):
-        whole.advance(step)
-    expected = whole.observe()
+class OfSource:
+    """The order of a list of batches, over two epochs of three."""
 
-    first = kind()
-    for step in range(cut):
-        first.advance(step)
-    save_checkpoint(tmp_path / "a.pt", {"object": first.state.state_dict()})
-    kind().advance(0)  # something else in between
-    second = kind()
-    if kind is OfScale and cut:
-        second.advance(0)  # a scaler makes its tensors with its first use
-        second.state = Precision("fp16", device=torch.device("cpu")).scaler
-    second.state.load_state_dict(load_checkpoint(tmp_path / "a.pt")["object"])
-    for step in range(cut, STEPS):
-        second.advance(step)
-    assert toy.same(expected, second.observe())
+    covers = None
+
+    def __init__(self):
+        self.source = ListSource([torch.tensor(float(i)) for i in range(3)], seed=4)
+        self.seen = []
+
+    @property
+    def state(self):
+        return self
+
+    def state_dict(self):
+        return {"seen": list(self.seen)}
+
+    def load_state_dict(self, state):
+        self.seen = list(state["seen"])
+
+    def advance(self, step):
+        epoch, skip = divmod(len(self.seen), 3)
+        self.seen.append(float(next(iter(self.source.batches(epoch=epoch, skip=skip)))))
+
+    def observe(self):
+        return self.seen
+
+
+class OfTorchOptimizer:
+    """A module under AdamW, as the engine's parts are saved."""
+
+    covers = None
+
+    def __init__(self):
+        self.module = nn.Linear(2, 1)
+        nn.init.ones_(self.module.weight)
+        nn.init.zeros_(self.module.bias)
+        self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=0.1)
+
+    @property
+    def state(self):
+        return self
+
+    def state_dict(self):
+        return {"model": self.module.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state):
+        self.module.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def advance(self, step):
+        self.optimizer.zero_grad()
+        self.module(torch.tensor([[1.0, step - 2.0]])).square().sum().backward()
+        self.optimizer.step()
+
+    def observe(self):
+        return [p.detach().clone() for p in self.module.parameters()]
+
+
+CASES = [OfAverage, OfMeans, OfTraining, OfScale, OfGenerators, OfSource, OfTorchOptimizer]
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("make", CASES)
+def test_round_trip(tmp_path, make, cut):
+    def through(state):
+        save_checkpoint(tmp_path / "a.pt", {"object": state})
+        return load_checkpoint(tmp_path / "a.pt")["object"]
+
+    check_round_trip(make, cut=cut, through=through)
+
+
+def test_every_stateful_class_is_covered():
+    assert stateful_classes(nops_train) == {case.covers for case in CASES} - {None}
 
 
 def test_the_average_of_another_module_is_refused():

@@ -73,6 +73,7 @@ FLAGS = {
     "--save-every": "train.save_every",
     "--early-stop-patience": "train.early_stop_patience",
     "--checkpoint-dir": "--runs",
+    "--init-from": "train.init_from",
     "loss.traj.weight": "loss.traj",
     "loss.ic.weight": "loss.ic",
 }

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from nops_losses import initial_condition_loss, trajectory_loss
 from nops_models import UAFNO
 from nops_train import Window, truncated_bptt
@@ -50,6 +51,26 @@ class RolloutTask:
             batch["frames"][:, 0], batch["parameters"], num_steps=target.shape[1]
         )
         return {"nmse": (pred - target).square().flatten(1).mean(1)}
+
+    def images(self, batch: Batch) -> dict[str, Tensor]:
+        """Truth, rollout and error at the last lead of the first trajectory, one channel, [1, H, W].
+
+        Truth and rollout share the scale, from the least to the greatest value of the truth; the
+        error is the absolute one in units of that range.
+        """
+        frames = batch["frames"][:1]
+        steps = frames.shape[1] - 1
+        pred = self.model.rollout(frames[:, 0], batch["parameters"][:1], num_steps=steps)
+        channel = min(frames.shape[2] - 1, 1)
+        truth, last = frames[0, -1, channel].float(), pred[0, -1, channel].float()
+        low = truth.min()
+        span = (truth.max() - low).clamp_min(torch.finfo(torch.float32).tiny)
+        shown = {
+            "truth": (truth - low) / span,
+            "rollout": (last - low) / span,
+            "error": (last - truth).abs() / span,
+        }
+        return {f"lead_{steps}/{name}": image[None] for name, image in shown.items()}
 
     def _windows(self, batch: Batch) -> Iterator[Window]:
         frames, parameters = batch["frames"], batch["parameters"]

@@ -20,9 +20,10 @@ from noa.generation import domain_of, ensure_data, settle_data
 from noa.report import print_skill, store_evaluation, write_report
 from noa.task import RolloutTask
 
-# Keys that may differ when a run goes on: where it computes, and how it is scored. Moved data are
-# recognised by their fingerprint.
-NEUTRAL = ("train.device", "train.num_workers", "data.path", "evaluate")
+# Keys that may differ when a run goes on: where it computes, how it is watched and scored. Moved data
+# are recognised by their fingerprint.
+WATCHING = ("train.progress", "train.log_to", "train.gradient_norm_per_term")
+NEUTRAL = ("train.device", "train.num_workers", *WATCHING, "data.path", "evaluate")
 
 
 def train_run(config: NoaConfig, call: Invocation) -> Evaluation | None:

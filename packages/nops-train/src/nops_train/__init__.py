@@ -45,7 +45,12 @@ if TYPE_CHECKING:
     from nops_train._errors import Interrupted as Interrupted
     from nops_train._errors import PeerFailed as PeerFailed
     from nops_train._events import read_events as read_events
+    from nops_train._importer import Imported as Imported
+    from nops_train._importer import Importer as Importer
     from nops_train._inert import check_inert_terms as check_inert_terms
+    from nops_train._initialise import InitReport as InitReport
+    from nops_train._initialise import initialise_from as initialise_from
+    from nops_train._loss_task import LossTask as LossTask
     from nops_train._memory import MemoryForecast as MemoryForecast
     from nops_train._memory import check_memory as check_memory
     from nops_train._memory import predict_memory as predict_memory
@@ -54,6 +59,7 @@ if TYPE_CHECKING:
     from nops_train._protocols import Task as Task
     from nops_train._protocols import Weighting as Weighting
     from nops_train._run_folder import RunFolder as RunFolder
+    from nops_train._sinks import Sink as Sink
     from nops_train._study import Study as Study
     from nops_train._world import World as World
     from nops_train._world import join_world as join_world
@@ -94,7 +100,12 @@ _MODULES = {
     "Interrupted": "_errors",
     "PeerFailed": "_errors",
     "read_events": "_events",
+    "Imported": "_importer",
+    "Importer": "_importer",
     "check_inert_terms": "_inert",
+    "InitReport": "_initialise",
+    "initialise_from": "_initialise",
+    "LossTask": "_loss_task",
     "MemoryForecast": "_memory",
     "check_memory": "_memory",
     "predict_memory": "_memory",
@@ -103,6 +114,7 @@ _MODULES = {
     "Task": "_protocols",
     "Weighting": "_protocols",
     "RunFolder": "_run_folder",
+    "Sink": "_sinks",
     "Study": "_study",
     "World": "_world",
     "join_world": "_world",
@@ -121,17 +133,22 @@ __all__ = [
     "Diverged",
     "Engine",
     "Folders",
+    "Imported",
+    "Importer",
     "InertTermError",
+    "InitReport",
     "InputError",
     "Interrupted",
     "Invocation",
     "ListSource",
+    "LossTask",
     "MemoryForecast",
     "Needs",
     "Option",
     "PeerFailed",
     "RunFolder",
     "RunResult",
+    "Sink",
     "Stateful",
     "Study",
     "Task",
@@ -142,6 +159,7 @@ __all__ = [
     "check_inert_terms",
     "check_memory",
     "export",
+    "initialise_from",
     "join_world",
     "load_checkpoint",
     "load_run_config",

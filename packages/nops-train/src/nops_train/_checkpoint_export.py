@@ -5,13 +5,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from nops_train._checkpoint import CheckpointError, commit, stage, write_text
-from nops_train._checkpoint_folder import BEST, load_checkpoint
+from nops_train._checkpoint_weights import WEIGHTS, best_state, weights_of
 from nops_train._engine_checkpoint import load_module
 from nops_train._events import jsonable
-from nops_train._run_folder import RunFolder
 
 
 def load_weights(model: nn.Module, source: str | os.PathLike[str]) -> dict[str, Any]:
@@ -27,8 +26,8 @@ def load_weights(model: nn.Module, source: str | os.PathLike[str]) -> dict[str, 
     Raises:
         CheckpointError: If there is no good checkpoint, or its weights are of another model.
     """
-    state, where = _read(Path(source))
-    load_module(model, _weights(state), where=str(where))
+    state, where = best_state(Path(source))
+    load_module(model, weights_of(state), where=str(where))
     return dict(state["position"])
 
 
@@ -36,7 +35,7 @@ def export(run_folder: str | os.PathLike[str], destination: str | os.PathLike[st
     """Write `model.safetensors` and `config.json` for sharing.
 
     The weights are those of the best checkpoint, else the newest; averaged where the run kept an average.
-    `config.json` holds the run's configuration, the position in training, the last metrics, versions and
+    `config.json` holds the sum of that file, the run's configuration, the position in training, the last metrics, versions and
     the data's fingerprint.
 
     Args:
@@ -51,19 +50,21 @@ def export(run_folder: str | os.PathLike[str], destination: str | os.PathLike[st
     """
     from safetensors.torch import save
 
-    state, where = _read(Path(run_folder))
+    state, where = best_state(Path(run_folder))
     folder = Path(destination)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be made: {error.strerror}") from error
     # Tied weights become separate tensors: the format stores no shared memory.
-    weights = {name: value.clone().contiguous() for name, value in _weights(state).items()}
-    path = folder / "model.safetensors"
-    commit(stage(path, lambda file: file.write(save(weights)))[0], path)
+    weights = {name: value.clone().contiguous() for name, value in weights_of(state).items()}
+    path = folder / WEIGHTS
+    temporary, digest = stage(path, lambda file: file.write(save(weights)))
+    commit(temporary, path)
     about = {
         "config": state["config"],
         "checkpoint": where.name,
+        "sha256": digest.sha256,
         "position": state["position"],
         "metrics": state["train"]["metrics"],
         "versions": state["versions"],
@@ -73,26 +74,3 @@ def export(run_folder: str | os.PathLike[str], destination: str | os.PathLike[st
         folder / "config.json", json.dumps(jsonable(about), indent=2, allow_nan=False) + "\n"
     )
     return folder
-
-
-def _read(source: Path) -> tuple[dict[str, Any], Path]:
-    if source.is_file():
-        return load_checkpoint(source), source
-    folder = RunFolder.at(source).checkpoints
-    if BEST in folder.entries:
-        return folder.load(BEST), folder.path / BEST
-    found = folder.newest()
-    if found is None:
-        raise CheckpointError(f"{folder.path}: holds no checkpoint yet")
-    return found.state, folder.path / found.name
-
-
-def _weights(state: dict[str, Any]) -> dict[str, Tensor]:
-    weights = {k: v for k, v in state["model"].items() if isinstance(v, Tensor)}
-    average = (state.get("ema") or {}).get("average", {})
-    # A tied weight has one average but several names, which share their memory.
-    named = {weights[name].data_ptr(): name for name in average if weights[name].numel()}
-    return {
-        name: average[named[value.data_ptr()]] if value.data_ptr() in named else value
-        for name, value in weights.items()
-    }

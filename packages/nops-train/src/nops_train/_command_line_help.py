@@ -75,10 +75,11 @@ def folder_words(command: Command) -> str:
     if folders is None:
         return ""
     words = [folders.metavar] * folders.minimum
+    further = folders.rest or folders.metavar
     if folders.maximum is None:
-        words.append(f"[{folders.metavar} …]")
+        words.append(f"[{further} …]")
     else:
-        words += [f"[{folders.metavar}]"] * (folders.maximum - folders.minimum)
+        words += [f"[{further}]"] * (folders.maximum - folders.minimum)
     return " ".join(words) + " "
 
 

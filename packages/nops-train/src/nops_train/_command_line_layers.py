@@ -140,6 +140,7 @@ def read_preset(app: App, name: str) -> dict[str, Any]:
     if name not in names:
         hint = "; a file is given with --config" if name.endswith((".yaml", ".yml")) else ""
         raise InputError(f"--preset: expected one of {', '.join(names)}; found {shown(name)}{hint}")
+    assert app.presets is not None
     source = f"preset {name}"
     text = (app.presets / f"{name}.yaml").read_text(encoding="utf-8")
     values = parse_yaml(text, source=source)

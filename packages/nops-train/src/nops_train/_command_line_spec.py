@@ -63,6 +63,7 @@ class Folders:
         help: One line for `--help`.
         minimum: The fewest that are accepted.
         maximum: The most that are accepted; None is any number.
+        rest: Name of those after the first `minimum`, where it is another.
         runs: Whether each must be a run folder, one that holds `config.yaml`.
     """
 
@@ -70,6 +71,7 @@ class Folders:
     help: str
     minimum: int = 1
     maximum: int | None = 1
+    rest: str | None = None
     runs: bool = True
 
 
@@ -125,7 +127,7 @@ class App:
         version: Printed by `--version`.
         help: One or two sentences for `--help`.
         config: The config class; its field descriptions become help texts.
-        presets: Folder of the packaged presets, `<name>.yaml` each.
+        presets: Folder of the packaged presets, `<name>.yaml` each; None where it has none.
         commands: In the order of `--help`.
         aliases: Other accepted names of keys.
         needs: Keys that are dead under some settings.
@@ -138,7 +140,7 @@ class App:
     version: str
     help: str
     config: type[BaseModel]
-    presets: Traversable | Path
+    presets: Traversable | Path | None
     commands: tuple[Command, ...]
     aliases: tuple[Alias, ...] = ()
     needs: tuple[Needs, ...] = ()
@@ -151,9 +153,8 @@ class App:
 
     def preset_names(self) -> list[str]:
         """Names of the packaged presets, the default first."""
-        names = sorted(
-            f.name.removesuffix(".yaml") for f in self.presets.iterdir() if f.name.endswith(".yaml")
-        )
+        files = [] if self.presets is None else [file.name for file in self.presets.iterdir()]
+        names = sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml"))
         return sorted(names, key=lambda name: name != self.default_preset)
 
 

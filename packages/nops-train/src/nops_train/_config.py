@@ -9,9 +9,13 @@ beside their own:
         data: DataConfig = DataConfig()
 """
 
+import os
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from nops_train._progress import ProgressMode
+from nops_train._sinks import SinkName
 
 __all__ = ["Config", "DataConfig", "TrainConfig"]
 
@@ -85,6 +89,38 @@ class TrainConfig(Config):
     freeze: tuple[str, ...] = Field(
         (), description="Parameters left as they are: patterns of their names, such as encoder.*"
     )
+    init_from: str | None = Field(
+        None,
+        min_length=1,
+        description="Run folder, checkpoint or model.safetensors whose weights a new run starts from.",
+    )
+
+    progress: ProgressMode = Field(
+        "auto",
+        description="What is shown: a bar, plain lines for a log file, or nothing; auto draws a bar on "
+        "a terminal.",
+    )
+    log_to: tuple[SinkName, ...] = Field(
+        (),
+        description="Where to watch the run beside its event log; each needs its extra installed.",
+    )
+    gradient_norm_per_term: bool = Field(
+        False,
+        description="Log each weighted term's own gradient norm: at logged steps a backward pass and "
+        "memory for one gradient more per term.",
+    )
+
+    @field_validator("log_to")
+    @classmethod
+    def _each_once(cls, value: tuple[SinkName, ...]) -> tuple[SinkName, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"log_to names one of {list(value)} twice")
+        return value
+
+    @field_validator("init_from")
+    @classmethod
+    def _one_spelling(cls, value: str | None) -> str | None:
+        return value and os.path.normpath(value)
 
     @model_validator(mode="after")
     def _chunks_fit_the_batch(self) -> "TrainConfig":

@@ -27,6 +27,13 @@ class WeightAverage:
         self.average = {name: p.detach().clone() for name, p in self._parameters.items()}
 
     @torch.no_grad()
+    def restart(self) -> None:
+        """Begin again with the present parameters, as when it was made."""
+        self.num_updates = 0
+        for name, average in self.average.items():
+            average.copy_(self._parameters[name].detach())
+
+    @torch.no_grad()
     def update(self) -> None:
         """Take the present parameters into the average."""
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))

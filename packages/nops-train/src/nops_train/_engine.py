@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,6 +21,7 @@ from nops_train._engine_setup import (
     LearningRate,
     check_learning_rate,
     check_optimizer,
+    check_sources,
     defer,
     freeze,
     make_optimizer,
@@ -29,12 +30,15 @@ from nops_train._engine_setup import (
 from nops_train._engine_state import Record, Terms, TrainState
 from nops_train._engine_step import Fault, Stepper
 from nops_train._engine_validate import Validator
-from nops_train._errors import Diverged, InputError, Interrupted
+from nops_train._engine_watch import Watch
+from nops_train._errors import Diverged, Interrupted
+from nops_train._importer import Importer
 from nops_train._precision import Precision
 from nops_train._progress import Progress, ProgressMode
 from nops_train._protocols import BatchSource, Stateful, Task, Weighting
 from nops_train._run_folder import RunFolder
 from nops_train._signals import SignalGuard
+from nops_train._sinks import Sink
 from nops_train._world import join_world
 
 SKIPPED_SHARE = 0.1  # of an epoch's batches: more non-finite steps than that stop the run
@@ -58,7 +62,9 @@ class Engine:
             and needs `lr_schedule="constant"` without warm-up.
         stateful: Further objects to be saved and restored, by name.
         fingerprint: What identifies the data; a run goes on with equal values only.
-        progress: "bar", "plain", "none", or "auto".
+        importers: Read checkpoints of other programs that `--resume FILE` names.
+        sinks: Further places to watch the run, beside those that `config.log_to` names.
+        progress: "bar", "plain", "none" or "auto", in place of `config.progress`.
 
     Attributes:
         device: Where the model computes.
@@ -81,7 +87,9 @@ class Engine:
         learning_rate: LearningRate | None = None,
         stateful: Mapping[str, Stateful] | None = None,
         fingerprint: Mapping[str, Any] | None = None,
-        progress: ProgressMode = "auto",
+        importers: Sequence[Importer] = (),
+        sinks: Sequence[Sink] = (),
+        progress: ProgressMode | None = None,
     ) -> None:
         check_learning_rate(learning_rate, config)
         self.config = config
@@ -104,7 +112,10 @@ class Engine:
             device=self.device,
             world=self.world,
         )
-        self._progress_mode: ProgressMode = progress if self.world.is_main else "none"
+        self._progress_mode: ProgressMode = (
+            (progress or config.progress) if self.world.is_main else "none"
+        )
+        self._watch = Watch(config=config, run=run, task=task, stepper=self._stepper, sinks=sinks)
         self._signals = SignalGuard()
         self._reader = Reader(
             world=self.world, signals=self._signals, device=self.device, seed=config.seed
@@ -119,6 +130,7 @@ class Engine:
             stateful=stateful or {},
             fingerprint=fingerprint or {},
             world=self.world,
+            importers=importers,
         )
 
     def fit(self, train: BatchSource, valid: BatchSource | None = None) -> RunResult:
@@ -137,11 +149,11 @@ class Engine:
             Diverged: If too many steps were not finite.
             Interrupted: After SIGTERM or SIGINT, when everything is saved.
         """
-        self._batches = self._check_sources(train, valid)
+        self._batches = check_sources(train, valid, self.config)
         self._progress = Progress(
             self._progress_mode, epochs=self.config.epochs, batches=self._batches
         )
-        with self.run.locked(), self._signals, self._progress:
+        with self.run.locked(), self._signals, self._progress, self._watch:
             self._begin(train, valid)
             try:
                 while not self._finished():
@@ -164,6 +176,7 @@ class Engine:
             self._model.train()
         for line in self._session.begin():
             self._progress.say(line)
+        self._watch.begin(step=self.state.step)
         if not self._finished():
             self._check_start(train, valid)
         self._session.summarise("running")
@@ -189,6 +202,7 @@ class Engine:
         place = {"epoch": state.epoch, "index": state.batch}
         seed_generators("step", self.config.seed, **place, rank=self.world.rank)
         rate = self._learning_rate and self._learning_rate(state.epoch, state.step)
+        self._watch.measure(step=state.step)
         record, fault = self._stepper.make(
             batch, samples=samples, epoch=state.epoch, step=state.step, rate=rate
         )
@@ -208,7 +222,8 @@ class Engine:
         state.bad_in_row = 0
         state.means.add(record)
         if state.step % self.config.log_every == 0:
-            self._log("train", **asdict(record.terms()), learning_rate=self._rate())
+            by_term = self._watch.measured()
+            self._log("train", **asdict(record.terms()), **by_term, learning_rate=self._rate())
             state.means.read_waiting()
         if self._weighting.observes == "step":
             self._observe(record.terms().raw, split="train")
@@ -269,7 +284,8 @@ class Engine:
         with contextlib.nullcontext() if average is None else average.applied():
             # Ranks have shares of unlike length, so they cannot stop together in between.
             between = None if self.world.active else self._reader.stop_if_asked
-            return self._validator.run(valid, between=between)
+            look = self._watch.looker(step=max(self.state.step - 1, 0))
+            return self._validator.run(valid, between=between, look=look)
 
     def _note_metrics(self, metrics: dict[str, float], means: Terms) -> bool:
         state, config = self.state, self.config
@@ -345,14 +361,8 @@ class Engine:
                     valid,
                     monitor=self.config.monitor,
                     terms=self._weighting.terms if shown_both else (),
+                    look=self._watch.checker(),
                 )
-
-    def _check_sources(self, train: BatchSource, valid: BatchSource | None) -> int:
-        if train.num_batches < 1:
-            raise InputError("the training source has no batch")
-        if valid is None and self.config.early_stop_patience is not None:
-            raise InputError("train.early_stop_patience needs a validation set")
-        return train.num_batches
 
     def _make_stepper(self, stateful: Mapping[str, Stateful]) -> Stepper:
         config, model = self.config, self._model

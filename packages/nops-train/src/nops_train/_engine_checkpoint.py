@@ -53,16 +53,11 @@ def capture(
 def check_agrees(
     state: Mapping[str, Any], *, run: RunFolder, fingerprint: Mapping[str, Any], where: str
 ) -> None:
-    """Stop where a checkpoint is of another layout, configuration or data.
-
-    `--resume force` passes over configuration and data, never over the layout.
+    """Stop where a checkpoint is of another configuration or data; `--resume force` passes over both.
 
     Raises:
         InputError: With the keys and both values.
     """
-    schema = state.get("schema")
-    if schema != SCHEMA:
-        raise InputError(f"{where}: schema version is {schema!r}, this version reads {SCHEMA}")
     if run.resume == "force":
         return
     check_same(differences(state["config"], run.config), neutral=run.neutral, where=where)

@@ -1,24 +1,38 @@
 """Which checkpoint a run goes on from."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nops_train._checkpoint import read_state
 from nops_train._checkpoint_folder import BEST, Found, load_checkpoint
+from nops_train._checkpoint_schema import migrate
 from nops_train._engine_checkpoint import check_agrees, restore
 from nops_train._engine_environment import versions
 from nops_train._engine_state import TrainState
+from nops_train._importer import Importer, import_state
 from nops_train._protocols import Stateful
 from nops_train._run_folder import RunFolder
 from nops_train._world import World
 
 
-def find_checkpoint(run: RunFolder, world: World) -> Found | None:
+def find_checkpoint(
+    run: RunFolder,
+    world: World,
+    *,
+    importers: Sequence[Importer],
+    fresh: Callable[[], Mapping[str, Any]],
+) -> Found | None:
     """The checkpoint named by the user, else the newest good one; None for a new run.
 
     A checkpoint of another folder starts a new run; once that has checkpoints of its own, it goes on.
     Rank 0 finds it, and the others read the same file: the run's folder is one that all of them see.
+
+    Args:
+        run: The folder.
+        world: The ranks.
+        importers: Read foreign layouts of a named file.
+        fresh: Gives the state of a run that has not started, for what such a file lacks.
 
     Raises:
         CheckpointError: If there are checkpoints but none can be read.
@@ -26,22 +40,29 @@ def find_checkpoint(run: RunFolder, world: World) -> Found | None:
     found: list[Found | None] = []
 
     def find() -> str | None:
-        found.append(_find(run))
+        found.append(_find(run, importers, fresh))
         return found[0] and found[0].name
 
     name = world.from_main(find)
     if found or name is None:
         return found[0] if found else None
-    # Joined to a path outside the folder, this is that path.
-    return Found(name=name, state=read_state(run.checkpoints.path / name), problems=())
+    path = run.checkpoints.path / name  # of a name that is a path elsewhere: that path
+    state, _ = import_state(read_state(path), file=path, importers=importers, fresh=fresh())
+    return Found(name=name, state=state, problems=())
 
 
-def _find(run: RunFolder) -> Found | None:
+def _find(
+    run: RunFolder, importers: Sequence[Importer], fresh: Callable[[], Mapping[str, Any]]
+) -> Found | None:
     file = run.resume_file
     if file is None or (not _is_own(run, file) and run.checkpoints.entries):
         return run.checkpoints.newest()
     name = file.name if _is_own(run, file) else str(file)
-    return Found(name=name, state=load_checkpoint(file), problems=())
+    state = load_checkpoint(file)
+    problems: tuple[str, ...] = ()
+    if "schema" not in state:
+        state, problems = import_state(state, file=file, importers=importers, fresh=fresh())
+    return Found(name=name, state=state, problems=problems)
 
 
 def go_on_from(
@@ -62,8 +83,8 @@ def go_on_from(
     Raises:
         InputError: If the checkpoint is not of this run.
     """
-    state = found.state
     where = str(run.checkpoints.path / found.name)
+    state = migrate(found.state, where=where)
     check_agrees(state, run=run, fingerprint=fingerprint, where=where)
     restore(state, parts, train=train, stateful=stateful, rank=rank, where=where)
     warnings = list(found.problems)

@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from nops_train._engine_resume import find_checkpoint, go_on_from
 from nops_train._engine_rng import rng_state
 from nops_train._engine_state import TrainState
 from nops_train._errors import Diverged, InputError, Interrupted
+from nops_train._importer import Importer
+from nops_train._initialise import initialise_from
 from nops_train._protocols import Stateful
 from nops_train._run_folder import RunFolder
 from nops_train._world import World
@@ -34,6 +36,7 @@ class Session:
         stateful: The app's own objects.
         fingerprint: What identifies the data.
         world: The ranks of the run.
+        importers: Read foreign checkpoints that the user names.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Session:
         stateful: Mapping[str, Stateful],
         fingerprint: Mapping[str, Any],
         world: World,
+        importers: Sequence[Importer] = (),
     ) -> None:
         self._world = world
         self._run, self._config, self._device = run, config, device
@@ -54,6 +58,7 @@ class Session:
         self._parts = dict(parts)
         self._stateful = dict(stateful)
         self._fingerprint = dict(fingerprint)
+        self._importers = tuple(importers)
         self._saved_at: tuple[int, int, int] | None = None
         self._clock = time.monotonic()
 
@@ -67,11 +72,13 @@ class Session:
             InputError: If the run cannot be continued as asked.
         """
         self._clock = time.monotonic()
-        found = find_checkpoint(self._run, self._world)
+        found = find_checkpoint(
+            self._run, self._world, importers=self._importers, fresh=self._capture
+        )
         if found is None:
             self._run.events.truncate(0)
             self._run.note("started", versions=versions(), machine=machine(self._device))
-            return []
+            return self._initialise()
         warnings = go_on_from(
             found,
             rank=self._world.rank,
@@ -110,15 +117,8 @@ class Session:
             CheckpointError: If it cannot be written.
         """
         self.tick()
-        state = capture(
-            self._parts,
-            train=self._state,
-            stateful=self._stateful,
-            run=self._run,
-            seed=self._config.seed,
-            fingerprint=self._fingerprint,
-            rng=[rng_state()] if alone else self._world.gather(rng_state()),
-        )
+        rng = None if alone else self._world.gather(rng_state())
+        state = self._capture(rng)
         self._run.checkpoints.save(name, state, keep_last=self._config.keep_last)
         self._saved_at = self._position()
 
@@ -165,6 +165,29 @@ class Session:
             peak_memory_bytes=peak_memory_bytes(self._device),
             versions=versions(),
             machine=machine(self._device),
+        )
+
+    def _initialise(self) -> list[str]:
+        """Take the start weights that the configuration names, before anything else of a new run."""
+        source = self._config.init_from
+        if source is None:
+            return []
+        report = initialise_from(self._parts["model"], source)
+        if self._parts["ema"] is not None:
+            self._parts["ema"].restart()
+        self._run.events.write("initialised", epoch=0, step=0, batch=0, **report.as_event())
+        return [str(report)]
+
+    def _capture(self, rng: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+        """The present state, with the generators of all ranks, or of this one."""
+        return capture(
+            self._parts,
+            train=self._state,
+            stateful=self._stateful,
+            run=self._run,
+            seed=self._config.seed,
+            fingerprint=self._fingerprint,
+            rng=rng or [rng_state()],
         )
 
     def _save_here(self, *, alone: bool = False) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 
 from nops_train._config import TrainConfig
 from nops_train._errors import InputError
+from nops_train._protocols import BatchSource
 
 LearningRate = Callable[[int, int], float]
 
@@ -67,6 +68,19 @@ def check_learning_rate(learning_rate: LearningRate | None, config: TrainConfig)
             "engine was given no learning_rate(epoch, step); give one (nops_schedules.warmup_cosine), or "
             "set lr_schedule to constant and warmup_steps to 0"
         )
+
+
+def check_sources(train: BatchSource, valid: BatchSource | None, config: TrainConfig) -> int:
+    """Batches per epoch.
+
+    Raises:
+        InputError: If there is none, or early stopping has nothing to watch.
+    """
+    if train.num_batches < 1:
+        raise InputError("the training source has no batch")
+    if valid is None and config.early_stop_patience is not None:
+        raise InputError("train.early_stop_patience needs a validation set")
+    return train.num_batches
 
 
 def trained_parameters(

@@ -13,6 +13,7 @@ from nops_train._ema import WeightAverage
 from nops_train._engine_batch import num_samples, split_batch
 from nops_train._engine_buffers import BufferGuard
 from nops_train._engine_state import Record
+from nops_train._engine_term_norms import TermNorms
 from nops_train._errors import InputError
 from nops_train._precision import Precision
 from nops_train._protocols import Losses, Task, Weighting
@@ -54,6 +55,7 @@ class Stepper:
         world: The ranks that make the step together.
 
     Attributes:
+        term_norms: What measures the step's gradient by term, or None.
         applying: Whether a step is half applied: true for good where the optimizer itself failed.
     """
 
@@ -73,7 +75,9 @@ class Stepper:
         world: World,
     ) -> None:
         self.world = world
+        self.model = model
         self.task = task
+        self.term_norms: TermNorms | None = None
         self.weighting = weighting
         self.optimizer = optimizer
         self.parameters = dict(parameters)
@@ -175,6 +179,8 @@ class Stepper:
             for losses in self.windows(chunk, epoch=epoch, step=step, active=active):
                 if weights is None:
                     weights = self._ask_weights(owner, losses, active, epoch=epoch, step=step)
+                if self.term_norms is not None:
+                    self.term_norms.add(losses, weights, share)
                 self._backward(owner, losses, weights, share)
                 for name, value in losses.items():
                     part = value.detach() if share == 1.0 else value.detach() * share

@@ -13,6 +13,8 @@ from nops_train._precision import Precision
 from nops_train._protocols import BatchSource, Task
 from nops_train._world import World
 
+Look = Callable[[Any], Any] | None
+
 
 class Validator:
     """Computes a task's metrics in eval mode, without gradients, in the precision of training.
@@ -38,12 +40,15 @@ class Validator:
         self._task, self._model = task, model
         self._precision, self._device = precision, device
 
-    def run(self, source: BatchSource, *, between: Callable[[], None] | None) -> dict[str, float]:
+    def run(
+        self, source: BatchSource, *, between: Callable[[], None] | None, look: Look = None
+    ) -> dict[str, float]:
         """Mean of each metric over all samples of all ranks, summed in float64.
 
         Args:
             source: The validation set; its epoch 0 is read, so each validation sees the same batches.
             between: Called before each batch; it may raise to stop. None: nothing is called.
+            look: Called with the first batch, on the device.
 
         Raises:
             InputError: If there is no batch, or a metric is neither a scalar nor one value per sample.
@@ -54,17 +59,22 @@ class Validator:
             for batch in source.batches(epoch=0, skip=0):
                 if between is not None:
                     between()
+                if not samples:
+                    self._show(batch, look)
                 samples += self._add(sums, batch)
         mine = ({name: float(value) for name, value in sums.items()}, samples)
         return _means(self._world.gather(mine))
 
-    def check(self, source: BatchSource, *, monitor: str, terms: Collection[str]) -> None:
+    def check(
+        self, source: BatchSource, *, monitor: str, terms: Collection[str], look: Look = None
+    ) -> None:
         """Compute the metrics of one batch, so that a wrong name is told before training.
 
         Args:
             source: The validation set.
             monitor: Metric that decides the best model.
             terms: Names that a metric must not have.
+            look: As in `run`.
 
         Raises:
             InputError: If `monitor` is no metric, or a metric has one of the names.
@@ -73,11 +83,17 @@ class Validator:
         with evaluating(self._model), torch.no_grad():
             for batch in source.batches(epoch=0, skip=0):
                 self._add(sums, batch)
+                self._show(batch, look)
                 break
         if monitor not in sums:
             raise InputError(f"train.monitor is {monitor}; task.metrics returned {sorted(sums)}")
         if shared := sums.keys() & set(terms):
             raise InputError(f"the weighting observes terms and metrics: {sorted(shared)} are both")
+
+    def _show(self, batch: Any, look: Look) -> None:
+        if look is not None:
+            with self._precision.autocast():
+                look(to_device(batch, self._device))
 
     def _add(self, sums: dict[str, Tensor], batch: Any) -> int:
         batch = to_device(batch, self._device)

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from nops_train._errors import InputError
 
@@ -70,17 +70,33 @@ def write_all(file: io.RawIOBase, data: bytes) -> None:
         rest = rest[written or 0 :]
 
 
+class Listener(Protocol):
+    """Follows a log."""
+
+    def event(self, record: Mapping[str, Any]) -> None:
+        """An event was logged."""
+        ...
+
+    def flush(self) -> None:
+        """The log is being brought to the disk."""
+        ...
+
+
 class EventLog:
     """Appends events to a file, each flushed as it is written.
 
     Args:
         path: The file; made with its first event.
         enabled: Whether anything is written; false on the ranks that do not write.
+
+    Attributes:
+        listeners: Told of each event after it is logged, and of each `sync`.
     """
 
     def __init__(self, path: Path, *, enabled: bool = True) -> None:
         self.path = path
         self.enabled = enabled
+        self.listeners: list[Listener] = []
         self._file: io.FileIO | None = None
 
     def write(self, event: str, **fields: Any) -> None:
@@ -97,11 +113,15 @@ class EventLog:
             write_all(self._open(), line.encode())
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written: {error.strerror}") from error
+        for listener in self.listeners:
+            listener.event(record)
 
     def sync(self) -> int:
         """Bring everything to the disk; the length of the file in bytes."""
         if not self.enabled:
             return 0
+        for listener in self.listeners:
+            listener.flush()
         file = self._open()
         os.fsync(file.fileno())
         return file.tell()

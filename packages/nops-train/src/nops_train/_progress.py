@@ -1,4 +1,8 @@
-"""What the user sees: a bar with rate and time left on a terminal, plain lines anywhere else."""
+"""What the user sees: a bar with rate and time left on a terminal, plain lines anywhere else.
+
+A plain line stands for itself in a log file: time stamp, position, rate, time left. There is at most one per
+half minute within an epoch, and one per epoch.
+"""
 
 import sys
 import time
@@ -9,6 +13,13 @@ ProgressMode = Literal["auto", "bar", "plain", "none"]
 
 REFRESH_SECONDS = 0.2
 LINE_SECONDS = 30.0
+
+
+def spell_time(seconds: float) -> str:
+    """Hours, minutes and seconds, such as `1:02:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
 
 
 class Progress:
@@ -29,6 +40,7 @@ class Progress:
         self._task: Any = None
         self._shown = self._started = time.monotonic()
         self._first: int | None = None
+        self._done = 0
 
     def __enter__(self) -> "Progress":
         if self._mode == "bar":
@@ -72,21 +84,17 @@ class Progress:
         """A step is done: `batch` batches of epoch `epoch` (0-based) are behind."""
         done = epoch * self._batches + batch
         if self._first is None:
-            self._first, self._started = done - 1, time.monotonic()
+            self._first, self._started = done, time.monotonic()  # its own start is unknown
+        self._done = done
         now = time.monotonic()
         wait = REFRESH_SECONDS if self._bar is not None else LINE_SECONDS
         if now - self._shown < wait or self._mode == "none":
             return
         self._shown = now
-        rate = (done - self._first) / max(now - self._started, 1e-9)
         if self._bar is None:
-            left = (self._epochs * self._batches - done) / rate
-            self.say(
-                f"epoch {epoch + 1}/{self._epochs}  batch {batch}/{self._batches}  "
-                f"{rate:.2f} steps/s  {left:.0f} s left"
-            )
+            self._line(f"epoch {epoch + 1}/{self._epochs}  batch {batch}/{self._batches}")
             return
-        self._update(done, f"epoch {epoch + 1}/{self._epochs}", f"{rate:.2f} steps/s")
+        self._update(done, f"epoch {epoch + 1}/{self._epochs}", f"{self._rate():.2f} steps/s")
 
     def epoch(
         self, *, epoch: int, loss: float, metrics: Mapping[str, float], seconds: float
@@ -94,10 +102,27 @@ class Progress:
         """An epoch (0-based) is done."""
         shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         text = f"epoch {epoch + 1}/{self._epochs}  loss {loss:.4g}  {shown}".rstrip()
-        if self._bar is not None:
-            self._update((epoch + 1) * self._batches, f"epoch {epoch + 1}/{self._epochs}")
-        self.say(f"{text}  {seconds:.1f} s")
+        text = f"{text}  {seconds:.1f} s"
+        self._done = (epoch + 1) * self._batches
         self._shown = time.monotonic()
+        if self._bar is None:
+            self._line(text)
+            return
+        self._update(self._done, f"epoch {epoch + 1}/{self._epochs}")
+        self.say(text)
+
+    def _line(self, text: str) -> None:
+        """A line of a log file; without rate while there is none."""
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        rate = self._rate()
+        left = self._epochs * self._batches - self._done
+        pace = f"  {rate:.2f} steps/s  {spell_time(left / rate)} left" if rate else ""
+        self.say(f"{stamp}  {text}{pace}")
+
+    def _rate(self) -> float:
+        """Steps per second since the end of this process's first; 0 before there are two."""
+        made = 0 if self._first is None else self._done - self._first
+        return made / max(time.monotonic() - self._started, 1e-9)
 
     def _update(self, done: int, description: str, rate: str = "") -> None:
         if self._task is None:

@@ -14,6 +14,10 @@ on `weighting.active_weighting` where there is one (a composite names the member
 | `accumulate(losses, params)` | per micro-batch or window, in place of the backward pass of the weighted total |
 | `apply(params, *, reduce)` | once per step after the last `accumulate`: it leaves the gradients in `.grad` |
 
+A task may also offer `images(batch)`: pictures by name, `[3, H, W]` or `[1, H, W]` with values in [0, 1].
+It is called in eval mode without gradients on the first batch of a validation, where the run is watched
+by a sink that shows pictures; the first eight are shown.
+
 Modules, weightings and stateful objects that defer a change of their own (codebooks, averaged priors, a
 staged `balance`) offer `apply_update()` and `discard_update()`: one of the two is called per optimizer
 step, the second when the step is skipped. `defer_updates()`, where there is one, is called before the

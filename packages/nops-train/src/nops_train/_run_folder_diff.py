@@ -36,7 +36,8 @@ def check_same(found: Mapping[str, str], *, neutral: tuple[str, ...], where: str
             f"{where}: this run was started with other settings:\n  "
             + "\n  ".join(lines)
             + "\nGive the same settings to continue it; or start a new run (--resume never, or another "
-            "--name); or go on with the new settings (--resume force)"
+            "--name), from this one's weights if you like (--init-from); or go on with the new settings "
+            "(--resume force)"
         )
 
 

@@ -6,7 +6,7 @@ GPU.
 """
 
 import atexit
-import gc
+import importlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -155,6 +155,9 @@ def _start_group(local_rank: int) -> None:
         raise InputError(
             f"WORLD_SIZE is set, but not {', '.join(missing)}: start several processes with torchrun"
         )
+    # Its functions take the group of the moment of import as their default: imported later (the optimizers
+    # do), they keep it alive beyond its end, and its threads then abort the process.
+    importlib.import_module("torch.distributed.nn.functional")
     has_cuda = torch.cuda.is_available()
     if has_cuda:
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
@@ -163,10 +166,8 @@ def _start_group(local_rank: int) -> None:
 
 
 def _leave() -> None:
-    """End the group's threads while Python still runs: at the end of the process they would abort it."""
     if dist.is_initialized():
         dist.destroy_process_group()
-    gc.collect()
 
 
 def _told(collective: Callable[..., Any], *arguments: Any, **options: Any) -> None:

@@ -1,0 +1,8 @@
+"""Nothing here remembers anything between calls; what ever does belongs under the contract suite."""
+
+import nops_losses
+from nops_testing.contract import stateful_classes
+
+
+def test_no_class_has_a_state():
+    assert stateful_classes(nops_losses) == set()

@@ -1,0 +1,63 @@
+"""Every model in training: cut anywhere, restore, equal to never having stopped."""
+
+import nops_models
+import pytest
+import torch
+from nops_models import UAFNO, UAFNOConfig
+from nops_testing.contract import check_round_trip, stateful_classes
+
+STEPS = 3
+
+
+class OfUAFNO:
+    """A tiny one under AdamW; parameters, and the field that it predicts."""
+
+    def __init__(self):
+        torch.manual_seed(0)
+        self.model = UAFNO(
+            UAFNOConfig(
+                in_channels=1,
+                num_parameters=2,
+                base_channels=4,
+                encoder_levels=1,
+                blocks_per_level=1,
+                afno_blocks=1,
+                afno_groups=2,
+                embedding=4,
+                norm="instance",
+            )
+        )
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.01)
+        generator = torch.Generator().manual_seed(1)
+        self.field = torch.randn(2, 1, 8, 8, generator=generator)
+        self.theta = torch.rand(2, 2, generator=generator)
+
+    @property
+    def state(self):
+        return self
+
+    def state_dict(self):
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state):
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def advance(self, step):
+        self.optimizer.zero_grad()
+        pred = self.model(self.field, self.theta)
+        (pred - self.field.roll(step + 1, -1)).square().mean().backward()
+        self.optimizer.step()
+
+    def observe(self):
+        with torch.no_grad():
+            return [self.model(self.field, self.theta), dict(self.model.state_dict())]
+
+
+@pytest.mark.parametrize("cut", range(STEPS + 1))
+def test_round_trip(cut):
+    check_round_trip(OfUAFNO, cut=cut, steps=STEPS)
+
+
+def test_no_model_has_a_state_of_another_kind():
+    assert stateful_classes(nops_models) == set()
