@@ -140,3 +140,10 @@ def test_changed_data_stop_a_continued_run(run_noa, broken, capsys):
         file["t0_fields/v"][0, 1, 2, 3] += 1
     assert run_noa("train", data=broken) == 2
     assert "data" in capsys.readouterr().err
+
+
+def test_start_weights_that_are_not_there_leave_no_run_behind(run_noa, capsys):
+    assert run_noa("train", "--init-from=runs/noa/nothing") == 2
+    message = "--init-from runs/noa/nothing: found nothing, expected a run, checkpoint or export"
+    assert message in capsys.readouterr().err
+    assert not Path("runs").exists()

@@ -70,14 +70,13 @@ def test_every_kind_of_source_gives_the_same_weights(toy, tmp_path):
     assert toy.same({k: first[k] for k in average}, average)
 
 
-def test_the_state_dict_of_another_loop(toy, tmp_path):
-    model, bare, nested = toy.Model(), toy.Model(), toy.Model()
-    save_checkpoint(tmp_path / "a.pt", dict(model.state_dict()))
-    save_checkpoint(tmp_path / "b.pt", {"model": model, "step": 3})
-    initialise_from(bare, tmp_path / "a.pt", strict=True)
-    initialise_from(nested, tmp_path / "b.pt", strict=True)
-    assert toy.same(dict(model.state_dict()), dict(bare.state_dict()))
-    assert toy.same(dict(model.state_dict()), dict(nested.state_dict()))
+@pytest.mark.parametrize("key", [None, "model", "model_state_dict", "state_dict"])
+def test_the_state_dict_of_another_loop(toy, tmp_path, key):
+    model, other = toy.Model(), toy.Model()
+    weights = dict(model.state_dict())
+    save_checkpoint(tmp_path / "a.pt", weights if key is None else {"step": 3, key: weights})
+    initialise_from(other, tmp_path / "a.pt", strict=True)
+    assert toy.same(weights, dict(other.state_dict()))
 
 
 def test_another_type_is_converted(tmp_path):

@@ -1,9 +1,18 @@
 """One run from data to report, read from top to bottom."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
-from nops_train import Engine, Invocation, RunFolder, join_world, load_weights, resumed_config
+from nops_train import (
+    Engine,
+    InputError,
+    Invocation,
+    RunFolder,
+    join_world,
+    load_weights,
+    resumed_config,
+)
 from nops_train import export as export_weights
 
 from noa.build import (
@@ -69,10 +78,20 @@ def evaluate_run(config: NoaConfig, call: Invocation) -> Evaluation:
 def _continued(config: NoaConfig, call: Invocation) -> NoaConfig:
     """The run's own config with the keys given now laid over it, where there is such a run."""
     folder = call.runs / "noa" / call.name
+    if call.resume == "never" or not (folder / "config.yaml").is_file():
+        _check_start_weights(config.train.init_from)
     if call.preset_given or call.resume == "never" or not (folder / "config.yaml").is_file():
         return config
     stored = RunFolder.at(folder).config
     return resumed_config(config, stored, explicit=call.explicit, source=f"{folder}/config.yaml")
+
+
+def _check_start_weights(source: str | None) -> None:
+    """Tell a wrong path before the data are made and the run has a folder."""
+    if source is not None and not Path(source).exists():
+        raise InputError(
+            f"--init-from {source}: found nothing, expected a run, checkpoint or export"
+        )
 
 
 def _evaluate(

@@ -12,6 +12,8 @@ from nops_train._checkpoint_schema import migrate
 from nops_train._run_folder import RunFolder
 
 WEIGHTS = "model.safetensors"
+FOREIGN = ("model", "model_state_dict", "state_dict")
+"""Where other loops keep their weights."""
 
 
 class Weights(NamedTuple):
@@ -27,7 +29,7 @@ def read_weights(source: Path) -> Weights:
     Args:
         source: A run folder (its best checkpoint, else its newest), a folder with `model.safetensors`,
             such a file, a checkpoint of the engine, or one of another loop: a state dict, alone or
-            under "model".
+            under "model", "model_state_dict" or "state_dict".
 
     Raises:
         CheckpointError: If there is none, it is damaged, or no weights are found in it.
@@ -42,12 +44,12 @@ def read_weights(source: Path) -> Weights:
     state = load_checkpoint(source)
     if "schema" in state:
         return Weights(weights_of(migrate(state, where=str(source))), source)
-    found = state.get("model", state)
+    found = next((state[name] for name in FOREIGN if isinstance(state.get(name), dict)), state)
     tensors = {k: v for k, v in found.items() if isinstance(v, Tensor)}
     if not tensors:
         raise CheckpointError(
-            f"{source}: no weights in it: expected tensors by name, alone or under 'model'; found the "
-            f"keys {sorted(map(str, state))}"
+            f"{source}: no weights in it: expected tensors by name, alone or under one of "
+            f"{', '.join(FOREIGN)}; found the keys {sorted(map(str, state))}"
         )
     return Weights(tensors, source)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.table import Table
 
 from nops_train._command_line_help import console
 from nops_train._errors import InputError
@@ -54,13 +53,16 @@ def list_runs(folder: Path) -> None:
     lines = sorted((describe(path, folder) for path in find_runs(folder)), key=lambda r: r.age)
     if not lines:
         raise InputError(f"{folder}: no run in it (no config.yaml down to {DEEPEST} folders deep)")
-    table = Table(box=None, pad_edge=False)
-    for title in ("app", "name", "state", "epoch", "step", "best", "last event"):
-        table.add_column(title, justify="right" if title in ("epoch", "step") else "left")
-    for run in lines:
-        values = (run.app, run.name, run.state, run.epochs, str(run.step), run.best)
-        table.add_row(*values, f"{spell(run.age)} ago")
-    console().print(table)
+    titles = ("app", "name", "state", "epoch", "step", "best", "last event")
+    rows = [
+        (r.app, r.name, r.state, r.epochs, str(r.step), r.best, f"{spell(r.age)} ago")
+        for r in lines
+    ]
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    out = console()
+    for row in (titles, *rows):  # a line per run, however wide: it may be searched
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        out.print("  ".join(cells).rstrip(), soft_wrap=True)
 
 
 def find_runs(folder: Path) -> Iterator[Path]:
@@ -172,7 +174,7 @@ def _changed(path: Path) -> float:
 def _config(path: Path) -> Any:
     try:
         return yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+    except (OSError, ValueError, yaml.YAMLError):
         return None
 
 
