@@ -12,7 +12,7 @@ from nops_data import (
     ResumableSampler,
     WellReader,
     Windows,
-    data_fingerprint,
+    file_fingerprints,
 )
 from nops_models import UAFNO, UAFNOConfig
 from nops_schedules import ConstantWeights, warmup_cosine
@@ -33,7 +33,7 @@ class Bundle:
     shape: tuple[int, ...]
     frame_interval: float
     normaliser: Normaliser
-    fingerprint: str
+    fingerprints: dict[str, str]  # of each file
     train: NormalisedBatches
     valid: NormalisedBatches
     test: NormalisedBatches
@@ -62,7 +62,7 @@ def open_bundle(config: NoaConfig) -> Bundle:
         shape=train.shape,
         frame_interval=float(times[1] - times[0]),
         normaliser=normaliser,
-        fingerprint=data_fingerprint(folder),
+        fingerprints=file_fingerprints(folder),
         train=NormalisedBatches(
             _batches(config, "train", length=window_length(config)), normaliser
         ),

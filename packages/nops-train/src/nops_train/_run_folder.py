@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from nops_train._checkpoint import write_text
+from nops_train._checkpoint import remove_leftovers, write_text
 from nops_train._checkpoint_folder import CheckpointFolder
 from nops_train._errors import InputError
 from nops_train._events import EventLog, jsonable, restored
@@ -160,6 +160,7 @@ class RunFolder:
             InputError: If another process holds it.
         """
         with folder_lock(self.path):
+            remove_leftovers(self.path)
             self.checkpoints.remove_leftovers()
             self.checkpoints.reload()  # another process may have trained since
             try:
