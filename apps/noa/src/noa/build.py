@@ -177,10 +177,11 @@ def report_forecast(
     """
     state = torch.zeros(1, len(bundle.channels), *bundle.shape, device=device)
     theta = torch.zeros(1, len(bundle.parameter_names), device=device)
+    batch = min(config.train.batch_size, config.data.num_train)
     forecast = predict_memory(
         model,
         (state, theta),
-        batch_size=-(-config.train.batch_size // config.train.accumulate),
+        batch_size=-(-batch // config.train.accumulate),
         window=config.rollout.window,
         checkpoint_every=config.rollout.checkpoint_every,
     )
