@@ -119,6 +119,13 @@ def peers(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def faults(session: nox.Session) -> None:
+    """Real runs killed, filled up, damaged and poisoned: each ends equal, or says what is wrong."""
+    workers = ("-n", WORKERS, "--dist", "worksteal")  # a few of them take a minute
+    session.run("pytest", "-m", "fault", "apps/noa/tests/faults", *workers, *session.posargs)
+
+
+@nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
     """Ruff: rules and format."""
     session.run("ruff", "check", ".")

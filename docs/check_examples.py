@@ -1,6 +1,7 @@
-"""Run every Python example of the docs and the READMEs, file by file, in its order on the page."""
+"""Run every Python example of the docs and the READMEs, and find every test that a promise names."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,17 @@ def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     assert os.listdir() == []
     check_md_file(page, memory=True)
+
+
+def test_each_promise_names_a_test_that_exists() -> None:
+    """A row without a test, or with one that was renamed, is no promise."""
+    rows = [
+        line
+        for line in (ROOT / "docs/promises.md").read_text().splitlines()
+        if line.startswith("| ") and "held by" not in line
+    ]
+    named = [re.findall(r"`([\w/.-]+\.py)::(\w+)`", row.rpartition(" | ")[2]) for row in rows]
+    assert len(rows) > 20
+    assert all(named)
+    for file, name in {one for found in named for one in found}:
+        assert re.search(rf"^ *def {name}\(", (ROOT / file).read_text(), re.MULTILINE), name

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from noa.cli import main
+from nops_train import RunFolder, load_checkpoint
 
 TINY_DATA = [
     "--data.num_train=6",
@@ -60,15 +62,69 @@ def run_noa(
     return run
 
 
-@pytest.fixture
+def read_events(run: Path) -> list[dict]:
+    lines = (run / "events.jsonl").read_text().splitlines()
+    return [
+        {key: value for key, value in json.loads(line).items() if key not in TIMES}
+        for line in lines
+    ]
+
+
+@pytest.fixture(scope="session")
 def events() -> Callable[[Path], list[dict]]:
     """A run's event log without the times."""
+    return read_events
 
-    def read(run: Path) -> list[dict]:
-        lines = (run / "events.jsonl").read_text().splitlines()
-        return [
-            {key: value for key, value in json.loads(line).items() if key not in TIMES}
-            for line in lines
-        ]
 
-    return read
+def flatten(value: object, path: str = "") -> dict[str, object]:
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    else:
+        return {path: value}
+    return {k: v for key, part in items for k, v in flatten(part, f"{path}.{key}").items()}
+
+
+def check_same_state(left: dict, right: dict, *, aside: str = "") -> None:
+    # "events" is the length of a log that holds times
+    a, b = (flatten({k: v for k, v in s.items() if k != "events"}) for s in (left, right))
+    times = {key for key in a if "seconds" in key or "time" in key.rsplit(".", 1)[-1]}
+    assert a.keys() == b.keys()
+    for key in a.keys() - times - {f".config.{aside}"}:
+        same = torch.equal(a[key], b[key]) if isinstance(a[key], torch.Tensor) else a[key] == b[key]
+        assert same, f"{key}: {a[key]} != {b[key]}"
+
+
+@pytest.fixture(scope="session")
+def same_state() -> Callable[..., None]:
+    """Asserts that two checkpoints are equal to the last bit, times aside."""
+    return check_same_state
+
+
+def summary_of(run: Path) -> dict:
+    summary = json.loads((run / "summary.json").read_text())
+    return {k: v for k, v in summary.items() if k not in (*TIMES, "peak_memory_bytes")}
+
+
+@pytest.fixture(scope="session")
+def equal_runs() -> Callable[..., None]:
+    """Asserts that two run folders are equal to the last bit, times aside.
+
+    Compared: the configuration (but for the key `aside`), the events, the last and the best
+    checkpoint, the summary, and that no temporary file is left.
+    """
+
+    def check(whole: Path, cut: Path, *, aside: str = "") -> None:
+        assert read_events(cut) == read_events(whole)
+        last = f"epoch_{summary_of(whole)['epochs']}.pt"
+        for name in (last, "best_model.pt"):
+            left, right = (load_checkpoint(run / "checkpoints" / name) for run in (whole, cut))
+            check_same_state(right, left, aside=aside)
+        assert summary_of(cut) == summary_of(whole)
+        configs = (flatten(RunFolder.at(run).config) for run in (whole, cut))
+        left, right = ({k: v for k, v in c.items() if k != f".{aside}"} for c in configs)
+        assert left == right
+        assert [p.name for p in cut.rglob("*") if p.suffix in (".tmp", ".part")] == []
+
+    return check

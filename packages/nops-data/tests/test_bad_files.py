@@ -300,7 +300,8 @@ def test_values_that_are_not_finite(fresh, value):
     with h5py.File(shard(fresh, 1), "r+") as file:
         file["t0_fields/v"][2, 5, 3, 1] = value
     reader = WellReader(fresh, split="train")
-    place = f"{shard(fresh, 1)}: sample 2, step 5, channel 'v', grid point [3, 1]: found {value}"
+    place = f"{shard(fresh, 1)}: dataset '/t0_fields/v', sample 2, step 5, channel 'v', "
+    place += f"grid point [3, 1]: found {value}"
     place = re.escape(f"{place}, expected a finite value.")
     windows = Windows(reader, length=3, start="all")
     first = 6 * (7 - 3 + 1)  # the first window of trajectory 6, which is sample 2 of shard 1

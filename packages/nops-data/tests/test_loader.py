@@ -1,3 +1,9 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import pytest
 import torch
 from nops_data import Batches, LayoutError, ResumableSampler, WellReader, Windows, loader
@@ -54,6 +60,41 @@ def test_an_error_in_a_worker_keeps_its_type_and_text(fresh, sampler):
     assert str(caught.value).startswith(str(fresh))  # no wrapping around it
     assert str(caught.value).endswith("file: found nothing, expected an HDF5 file.")
     assert "in open_hdf5" in caught.value.__notes__[0]
+
+
+KILLED = """
+import multiprocessing, os, signal, sys
+from nops_data import ResumableSampler, WellReader, Windows, loader
+
+if __name__ == "__main__":
+    windows = Windows(WellReader(sys.argv[1], split="train"), length=3)
+    batches = loader(windows, ResumableSampler(10, batch_size=4, seed=2), epoch=0, num_workers=1)
+    next(batches)
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_with_a_killed_parent(toy):
+    command = [sys.executable, "-c", KILLED, str(toy)]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, **streams, text=True) as process:
+        (worker,) = map(int, process.stdout.readline().split())
+        assert process.wait(60) == -signal.SIGKILL
+    limit = time.monotonic() + 20
+    while exists(worker) and time.monotonic() < limit:
+        time.sleep(0.05)
+    if exists(worker):
+        os.kill(worker, signal.SIGKILL)
+        pytest.fail("the worker outlives the process that it reads for")
+
+
+def exists(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 class StubbornError(Exception):

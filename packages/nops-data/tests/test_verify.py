@@ -3,7 +3,7 @@ import re
 import h5py
 import numpy as np
 import pytest
-from nops_data import LayoutError, data_fingerprint, verify
+from nops_data import LayoutError, data_fingerprint, file_fingerprints, verify
 
 
 def shard(folder, number=0, split="train"):
@@ -155,6 +155,15 @@ def test_the_fingerprint_sees_every_change(fresh, monkeypatch, name, large):
     expected = data_fingerprint(fresh)
     CHANGES[name](fresh)
     assert data_fingerprint(fresh) != expected
+
+
+def test_the_changed_file_is_told(fresh):
+    before = file_fingerprints(fresh)
+    CHANGES["a value"](fresh)
+    after = file_fingerprints(fresh)
+    changed = [name for name in before if before[name] != after[name]]
+    assert changed == [shard(fresh).relative_to(fresh).as_posix()]
+    assert before.keys() == after.keys()
 
 
 def test_of_large_files_blocks_and_sums_count(fresh, monkeypatch):

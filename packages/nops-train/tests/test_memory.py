@@ -281,6 +281,21 @@ def test_every_setting_offered_fits():
             assert changed.total <= free, text
 
 
+@pytest.mark.parametrize("every", [0, 1, 3])
+def test_the_largest_that_fits_is_offered(every):
+    big = forecast(checkpoint_every=every)
+    for free in range(0, 3607, 50):
+        texts = [text for text, _ in memory.alternatives(big, free=free)]
+        fits = [w for w in range(1, 8) if memory.replace(big, window=w).total <= free]
+        assert (f"rollout.window {max(fits, default=0)}" in texts) == bool(fits)
+
+
+def test_a_slip_of_many_zeros_is_answered_at_once():
+    slip = forecast(batch_size=10**18, window=10**18)
+    (batch, _), *_ = memory.alternatives(slip, free=10**30)
+    assert batch.startswith("9999999999 samples")  # 1e18 x (1e10 x 100 + 50) is too much by 50e18
+
+
 def test_the_peak_covers_what_is_held():
     held = torch.ones(40 * MIB // 4)
     resident = memory.psutil.Process().memory_info().rss

@@ -52,6 +52,24 @@ def test_each_difference_is_a_line(tmp_path):
     assert RunFolder.at(run.path).config == run.config
 
 
+def test_of_many_differences_the_first_are_shown(tmp_path):
+    open_run(tmp_path, config={f"k{n}": 0 for n in range(25)})
+    with pytest.raises(InputError) as error:
+        open_run(tmp_path, config={f"k{n}": 1 for n in range(25)})
+    lines = str(error.value).split("\n")
+    assert lines[20:22] == ["  k19: the run has 0, asked for 1", "  … and 5 more"]
+    assert "k20" not in str(error.value)
+
+
+def test_temporary_files_of_a_killed_process_are_removed(tmp_path):
+    run = open_run(tmp_path)
+    left = [run.path / ".summary.json.123.tmp", run.path / ".config.yaml.123.tmp"]
+    for path in left:
+        path.write_text("half")
+    with run.locked():
+        assert [path for path in left if path.exists()] == []
+
+
 def test_nothing_is_not_the_same_as_a_null(tmp_path):
     open_run(tmp_path, config={"a": None})
     with pytest.raises(InputError, match=r"a: the run has None, asked for nothing"):

@@ -12,7 +12,7 @@ from nops_data import (
     ResumableSampler,
     WellReader,
     Windows,
-    data_fingerprint,
+    file_fingerprints,
 )
 from nops_models import UAFNO, UAFNOConfig
 from nops_schedules import ConstantWeights, warmup_cosine
@@ -33,7 +33,7 @@ class Bundle:
     shape: tuple[int, ...]
     frame_interval: float
     normaliser: Normaliser
-    fingerprint: str
+    fingerprints: dict[str, str]  # of each file
     train: NormalisedBatches
     valid: NormalisedBatches
     test: NormalisedBatches
@@ -62,7 +62,7 @@ def open_bundle(config: NoaConfig) -> Bundle:
         shape=train.shape,
         frame_interval=float(times[1] - times[0]),
         normaliser=normaliser,
-        fingerprint=data_fingerprint(folder),
+        fingerprints=file_fingerprints(folder),
         train=NormalisedBatches(
             _batches(config, "train", length=window_length(config), world=join_world()), normaliser
         ),
@@ -187,10 +187,11 @@ def report_forecast(
     """
     state = torch.zeros(1, len(bundle.channels), *bundle.shape, device=device)
     theta = torch.zeros(1, len(bundle.parameter_names), device=device)
+    batch = min(config.train.batch_size, config.data.num_train)
     forecast = predict_memory(
         model,
         (state, theta),
-        batch_size=-(-config.train.batch_size // config.train.accumulate),
+        batch_size=-(-batch // config.train.accumulate),
         window=config.rollout.window,
         checkpoint_every=config.rollout.checkpoint_every,
     )

@@ -6,6 +6,7 @@ from nops_train import Config, DataConfig, TrainConfig
 from pydantic import Field, field_validator, model_validator
 
 DomainName = Literal["gray_scott", "random_conv", "heat"]
+MOST_CHANNELS, MOST_BLOCKS = 4096, 256  # beyond any device: a slip, told before it is built
 SHORT_NAMES = {"rd": "gray_scott", "reaction_diffusion": "gray_scott"}
 
 
@@ -40,13 +41,17 @@ class RolloutConfig(Config):
 class ModelConfig(Config):
     """The U-AFNO; channels, parameters and residual scale follow from the data."""
 
-    base_channels: int = Field(8, ge=1, description="Channels at full resolution.")
-    encoder_levels: int = Field(2, ge=1, description="Halvings of the grid.")
-    blocks_per_level: int = Field(1, ge=1, description="Residual blocks per level.")
-    afno_blocks: int = Field(2, ge=0, description="AFNO blocks in the bottleneck.")
+    base_channels: int = Field(
+        8, ge=1, le=MOST_CHANNELS, description="Channels at full resolution."
+    )
+    encoder_levels: int = Field(2, ge=1, le=10, description="Halvings of the grid.")
+    blocks_per_level: int = Field(1, ge=1, le=MOST_BLOCKS, description="Residual blocks per level.")
+    afno_blocks: int = Field(2, ge=0, le=MOST_BLOCKS, description="AFNO blocks in the bottleneck.")
     afno_groups: int = Field(4, ge=1, description="Blocks that the channels are split into.")
     modes: int | None = Field(None, ge=1, description="Waves kept per axis; null keeps all.")
-    embedding: int = Field(32, ge=1, description="Width of the parameters' embedding.")
+    embedding: int = Field(
+        32, ge=1, le=MOST_CHANNELS, description="Width of the parameters' embedding."
+    )
     norm: Literal["none", "group", "instance"] = Field(
         "none", description="Normalisation; any but none removes amplitude, which is physics here."
     )
@@ -79,7 +84,9 @@ class EvaluateConfig(Config):
         min_length=1,
         description="Steps ahead that are tabulated; null takes powers of two and the last.",
     )
-    bootstrap: int = Field(1000, ge=1, description="Resamples behind each 95 % interval.")
+    bootstrap: int = Field(
+        1000, ge=1, le=100_000, description="Resamples behind each 95 % interval."
+    )
 
     @field_validator("lead_times")
     @classmethod

@@ -57,7 +57,7 @@ def train_run(config: NoaConfig, call: Invocation) -> Evaluation | None:
         run=run,
         learning_rate=learning_rate(config, steps_per_epoch=bundle.train.num_batches),
         stateful={"normaliser": bundle.normaliser},
-        fingerprint={"data": bundle.fingerprint},
+        fingerprint=bundle.fingerprints,
     )
     report_forecast(model, config, bundle, device=engine.device)
     engine.fit(bundle.train, bundle.valid)

@@ -9,7 +9,7 @@ folder from a solver, restartable at any moment; `verify` recomputes its sums.
 from nops_data._attributes import stored_attributes
 from nops_data._check import check_well
 from nops_data._errors import LayoutError
-from nops_data._fingerprint import data_fingerprint
+from nops_data._fingerprint import data_fingerprint, file_fingerprints
 from nops_data._generate import Generated, Progress, generate, pending
 from nops_data._loader import Batches, loader
 from nops_data._normaliser import Normaliser
@@ -38,6 +38,7 @@ __all__ = [
     "Windows",
     "check_well",
     "data_fingerprint",
+    "file_fingerprints",
     "generate",
     "loader",
     "pending",

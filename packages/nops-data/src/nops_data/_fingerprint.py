@@ -14,27 +14,40 @@ _BLOCKS, _BLOCK = 64, 2**16  # of larger ones, this many blocks of this many byt
 
 
 def data_fingerprint(folder: Path | str) -> str:
-    """SHA-256 over all files of a data set: names, sizes, sums and bytes.
-
-    Files up to 64 MiB count with every byte; of larger ones 64 evenly spread blocks of 64 KiB,
-    the first and the last included, and everything small (times, axes, scalars, seeds and the
-    sums of all trajectories). A changed value between the blocks of a large file is found by
-    `verify`, not here. Dates and the folder's own name do not count, so a copy has the same
-    fingerprint.
+    """SHA-256 over all files of a data set: names, sizes, sums and bytes; see `file_fingerprints`.
 
     Raises:
         LayoutError: If there is no file, or one cannot be opened.
     """
     total = hashlib.sha256()
+    for name, digest in file_fingerprints(folder).items():
+        total.update(f"{name}\0{digest}\0".encode())
+    return total.hexdigest()
+
+
+def file_fingerprints(folder: Path | str) -> dict[str, str]:
+    """SHA-256 of each file of a data set, by its name within the folder.
+
+    Files up to 64 MiB count with every byte; of larger ones 64 evenly spread blocks of 64 KiB,
+    the first and the last included, and everything small (times, axes, scalars, seeds and the
+    sums of all trajectories). A changed value between the blocks of a large file is found by
+    `verify`, not here. Dates and the folder's own name do not count, so a copy has the same
+    fingerprints.
+
+    Raises:
+        LayoutError: If there is no file, or one cannot be opened.
+    """
     files = [path for split in SPLITS for path in list_hdf5(Path(folder) / "data" / split)]
     if not files:
         raise layout_error(folder, "folder", found="no HDF5 file in data/*", expected="data")
-    for path in files:
-        name = path.relative_to(folder).as_posix()
-        total.update(f"{name}\0{path.stat().st_size}\0".encode())
-        _add_bytes(total, path)
-        _add_small(total, path)
-    return total.hexdigest()
+    return {path.relative_to(folder).as_posix(): _digest(path) for path in files}
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256(f"{path.stat().st_size}\0".encode())
+    _add_bytes(digest, path)
+    _add_small(digest, path)
+    return digest.hexdigest()
 
 
 def _add_bytes(total: "hashlib._Hash", path: Path) -> None:

@@ -1,7 +1,9 @@
 """From batches of draws to batches of tensors, in this process or in workers."""
 
 import multiprocessing
+import os
 import pickle
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from multiprocessing.context import BaseContext
@@ -51,6 +53,7 @@ def loader(
         num_workers=num_workers,
         pin_memory=pin_memory,
         multiprocessing_context=_context(),
+        worker_init_fn=_end_with_parent,
         generator=torch.Generator(),
     )
     return _unwrapped(iter(workers))
@@ -161,6 +164,22 @@ def _pin(batch: Any) -> Any:
     if isinstance(batch, list | tuple):
         return [_pin(value) for value in batch]
     return batch
+
+
+def _end_with_parent(_worker: int) -> None:
+    """Let this worker end when the process it reads for does, be it by SIGKILL.
+
+    torch looks at the parent's number, which under forkserver is that of the server, and the
+    server stays as long as a worker does: the two would wait for each other for ever.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _context() -> BaseContext:

@@ -179,16 +179,18 @@ class WellReader:
         """Refuse frames of one trajectory that hold NaN or infinity, naming the place.
 
         Raises:
-            LayoutError: With file, sample in the file, step, channel and position.
+            LayoutError: With file, dataset, sample in the file, step, channel and position.
         """
         bad = first_nonfinite(frames)
         if bad is not None:
             position, sample = self._locate(index)
             step, channel, *place = bad
-            name = self.channels[channel]
+            places = [(f.dataset, name) for f in self.fields for name in f.channels]
+            dataset, name = places[channel]
             raise layout_error(
                 self._layouts[position].path,
-                f"sample {sample}, step {start + step}, channel '{name}', grid point {place}",
+                f"dataset '{dataset}', sample {sample}, step {start + step}, channel '{name}', "
+                f"grid point {place}",
                 found=frames[bad].item(),
                 expected="a finite value",
             )

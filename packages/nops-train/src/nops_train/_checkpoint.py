@@ -145,6 +145,12 @@ def commit(temporary: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Delete temporary files of a process that was killed while it wrote into `folder`."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Bring a folder's list of names to the disk, where the system can."""
     if os.name == "nt":

@@ -19,6 +19,7 @@ from nops_train._checkpoint import (
     CheckpointError,
     commit,
     read_state,
+    remove_leftovers,
     sha256_of,
     stage_copy,
     stage_state,
@@ -186,8 +187,7 @@ class CheckpointFolder:
 
     def remove_leftovers(self) -> None:
         """Delete temporary files of a process that was killed while it wrote."""
-        for path in self.path.glob(".*.tmp"):
-            path.unlink(missing_ok=True)
+        remove_leftovers(self.path)
 
     def _put(self, name: str, temporary: Path, entry: Entry, *, drop: tuple[str, ...] = ()) -> None:
         try:

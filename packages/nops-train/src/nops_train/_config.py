@@ -82,7 +82,9 @@ class TrainConfig(Config):
         10, ge=1, description="Non-finite steps in a row before the run stops."
     )
     log_every: int = Field(10, ge=1, description="Optimizer steps between lines of the event log.")
-    num_workers: int = Field(0, ge=0, description="Processes that read data; 0 reads in this one.")
+    num_workers: int = Field(
+        0, ge=0, le=256, description="Processes that read data; 0 reads in this one."
+    )
     keep_last: int | None = Field(
         3, ge=1, description="Periodic checkpoints to keep, best and last aside; null keeps all."
     )

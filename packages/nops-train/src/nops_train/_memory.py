@@ -7,6 +7,7 @@ step whatever the batch, s a state per sample, B the batch, w the window and k s
     w B s + k (B a + c)              with them.
 """
 
+import bisect
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -224,20 +225,18 @@ def alternatives(forecast: MemoryForecast, *, free: int) -> list[tuple[str, Memo
     stored = replace(forecast, checkpoint_every=1)
     if forecast.checkpoint_every != 1 and stored.total <= free:
         found.append(("rollout.checkpoint_every 1", stored))
-    for batch in range(forecast.batch_size - 1, 0, -1):
-        smaller = replace(forecast, batch_size=batch)
-        if smaller.total <= free:
-            text = (
-                f"{batch} samples at once (train.batch_size {batch}, or a larger train.accumulate)"
-            )
-            found.append((text, smaller))
-            break
-    for window in range(forecast.window - 1, 0, -1):
-        shorter = replace(forecast, window=window)
-        if shorter.total <= free:
-            found.append((f"rollout.window {window}", shorter))
-            break
+    if batch := _largest(forecast, "batch_size", free=free):
+        text = f"{batch} samples at once (train.batch_size {batch}, or a larger train.accumulate)"
+        found.append((text, replace(forecast, batch_size=batch)))
+    if window := _largest(forecast, "window", free=free):
+        found.append((f"rollout.window {window}", replace(forecast, window=window)))
     return found
+
+
+def _largest(forecast: MemoryForecast, field: str, *, free: int) -> int:
+    """The largest value below the present one with which the forecast fits; 0 where none does."""
+    below = range(1, getattr(forecast, field))
+    return bisect.bisect_right(below, free, key=lambda n: replace(forecast, **{field: n}).total)
 
 
 def peak_memory_bytes(device: torch.device | str = "cpu") -> int:

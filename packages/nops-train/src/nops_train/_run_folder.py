@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from nops_train._checkpoint import write_text
+from nops_train._checkpoint import remove_leftovers, write_text
 from nops_train._checkpoint_folder import CheckpointFolder
 from nops_train._errors import InputError
 from nops_train._events import EventLog, jsonable, restored
@@ -183,6 +183,7 @@ class RunFolder:
             yield
             return
         with folder_lock(self.path):
+            remove_leftovers(self.path)
             self.checkpoints.remove_leftovers()
             self.checkpoints.reload()  # another process may have trained since
             try:

@@ -6,6 +6,7 @@ from typing import Any
 from nops_train._errors import InputError
 
 _ABSENT = object()
+_MOST = 20  # lines shown: of a thousand changed files the first ones tell enough
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, str]:
@@ -32,9 +33,10 @@ def check_same(found: Mapping[str, str], *, neutral: tuple[str, ...], where: str
     """
     lines = [line for key, line in found.items() if not is_neutral(key, neutral)]
     if lines:
+        more = [f"… and {len(lines) - _MOST} more"] if len(lines) > _MOST else []
         raise InputError(
             f"{where}: this run was started with other settings:\n  "
-            + "\n  ".join(lines)
+            + "\n  ".join([*lines[:_MOST], *more])
             + "\nGive the same settings to continue it; or start a new run (--resume never, or another "
             "--name), from this one's weights if you like (--init-from); or go on with the new settings "
             "(--resume force)"

@@ -1,0 +1,78 @@
+"""Two ranks under `torchrun` (gloo): killed anywhere they end equal; a bad value on one skips both."""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+
+import pytest
+
+pytestmark = [
+    pytest.mark.fault,
+    pytest.mark.skip(reason="needs torchrun support"),  # delete this line to switch them on
+]
+
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
+KILLS = 5
+
+
+@pytest.fixture(scope="module")
+def two(make_runs):
+    """`Runs` whose command is started on two ranks."""
+
+    def make(folder):
+        runs = make_runs(folder)
+        runs.program = [sys.executable, *TORCHRUN, "-m", "noa"]
+        runs.faulty_program = [sys.executable, *TORCHRUN, str(runs.launcher)]
+        return runs
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def whole_of_two(two, tmp_path_factory):
+    runs = two(tmp_path_factory.mktemp("two"))
+    ended = runs.train()
+    assert ended.code == 0, ended.text
+    return runs
+
+
+def test_both_ranks_killed_at_random_moments(two, whole_of_two, equal_runs, tmp_path):
+    moments, runs = random.Random(2), two(tmp_path / "struck")
+    for _ in range(KILLS):
+        before = len(runs.sessions())
+        runs.start()
+        runs.wait_for(lambda before=before: len(runs.sessions()) > before)
+        time.sleep(moments.uniform(0, whole_of_two.summary()["seconds"] / 2))
+        os.killpg(runs.process.pid, signal.SIGKILL)
+        assert runs.end().code == -signal.SIGKILL
+    ended = runs.train()
+    assert ended.code == 0, ended.text
+    equal_runs(whole_of_two.run, runs.run)
+
+
+@pytest.mark.parametrize(
+    ("at", "do", "calls"),
+    [("step", "nan_input", 4), ("step", "nan_loss", 4), ("backward", "inf_gradient", 3)],
+)
+def test_a_bad_value_on_one_rank_skips_the_step_on_both(two, tmp_path, at, do, calls):
+    runs = two(tmp_path / "struck")
+    ended = runs.train(faults=[{"at": at, "do": do, "calls": [calls], "rank": 1}])
+    assert ended.code == 0, ended.text
+    assert ended.strikes == 1
+    lines = (runs.run / "events.jsonl").read_text().splitlines()
+    (skipped,) = [e for e in map(json.loads, lines) if e["event"] == "skipped"]
+    assert (skipped["epoch"], skipped["batch"]) == (0, 2)
+    assert runs.summary()["skipped"] == 1
+    assert runs.summary()["steps"] == 8 * 3 - 1
+
+
+def test_a_streak_on_one_rank_stops_both(two, tmp_path):
+    runs = two(tmp_path / "struck")
+    streak = {"at": "step", "do": "nan_loss", "calls": list(range(8, 100)), "rank": 1}
+    ended = runs.train("--train.max_skipped_in_row=3", faults=[streak])
+    assert ended.code != 0
+    assert "exitcode  : 3" in ended.text  # as torchrun tells it
+    assert runs.summary()["status"] == "diverged"
