@@ -89,7 +89,7 @@ def _batches(
 ) -> Batches:
     """Windows of a split with random starts, or whole trajectories in their order.
 
-    With a world, this rank's share of each batch; else all of it.
+    With a world, this rank's share of each batch, or of the trajectories; else all of it.
     """
     world = world or World()
     reader = WellReader(config.data.path or "", split=split)
@@ -101,9 +101,18 @@ def _batches(
         seed=config.train.seed,
         with_initial=2 if drawn and config.loss.ic > 0 else 0,
     )
-    first = First(windows, getattr(config.data, f"num_{split}"))
+    count = getattr(config.data, f"num_{split}")
+    if drawn:
+        stretch = Stretch(windows, 0, count)
+    else:  # nobody waits for anybody after a batch, so whole stretches will do
+        if count < world.size:
+            raise InputError(
+                f"data.num_{split} = {count} for {world.size} ranks, expected one each"
+            )
+        bounds = [count * rank // world.size for rank in (world.rank, world.rank + 1)]
+        stretch, world = Stretch(windows, *bounds), World()
     sampler = ResumableSampler(
-        len(first),
+        len(stretch),
         batch_size=config.train.batch_size,
         seed=config.train.seed,
         shuffle=drawn,
@@ -112,22 +121,22 @@ def _batches(
     )
     workers = config.train.num_workers if drawn else 0
     pinned = config.train.device != "cpu" and torch.cuda.is_available()
-    return Batches(first, sampler, num_workers=workers, pin_memory=pinned)
+    return Batches(stretch, sampler, num_workers=workers, pin_memory=pinned)
 
 
-class First:
-    """The first so many items of a data set of windows."""
+class Stretch:
+    """The items `first` to `stop` of a data set of windows."""
 
-    def __init__(self, windows: Windows, count: int) -> None:
-        assert count <= len(windows)
-        self._windows, self._count = windows, count
+    def __init__(self, windows: Windows, first: int, stop: int) -> None:
+        assert 0 <= first <= stop <= len(windows)
+        self._windows, self._first, self._stop = windows, first, stop
 
     def __len__(self) -> int:
-        return self._count
+        return self._stop - self._first
 
     def batch(self, draws: Sequence[Draw]) -> dict[str, Tensor]:
         """The windows of these draws in one buffer."""
-        return self._windows.batch(draws)
+        return self._windows.batch([Draw(d.epoch, d.index + self._first) for d in draws])
 
     def close(self) -> None:
         """Close the files; the next read opens them again."""

@@ -9,10 +9,7 @@ import time
 
 import pytest
 
-pytestmark = [
-    pytest.mark.fault,
-    pytest.mark.skip(reason="needs torchrun support"),  # delete this line to switch them on
-]
+pytestmark = pytest.mark.fault
 
 TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
 KILLS = 5
