@@ -163,6 +163,25 @@ def test_a_run_that_goes_on_does_not_start_again(toy, tmp_path):
     assert toy.same(toy.outcome(whole), toy.outcome(again))
 
 
+def test_a_run_killed_before_its_first_step_keeps_its_start(toy, tmp_path):
+    source = toy.engine_run(tmp_path, toy.config(), name="source")
+    settings = toy.config(init_from=str(source.run.path))
+    whole = toy.engine_run(tmp_path / "whole", settings)
+    made = toy.engine(tmp_path, name="next", settings=settings)
+    made._session.failed = lambda error, can_save: None  # as if it had been killed
+
+    def die(epoch, index, batch):
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        made.fit(toy.Spoiled(toy.train, die), toy.valid)
+    other = toy.engine_run(tmp_path, toy.config(seed=3), name="other").run.path
+    for file in (source.run.path / "checkpoints").iterdir():
+        file.write_bytes((other / "checkpoints" / file.name).read_bytes())  # it has trained on
+    again = toy.engine_run(tmp_path, settings, name="next")
+    assert toy.same(toy.outcome(whole), toy.outcome(again))
+
+
 def test_other_start_weights_are_another_run(toy, tmp_path):
     source = toy.engine_run(tmp_path, toy.config(), name="source")
     settings = toy.config(init_from=str(source.run.path))

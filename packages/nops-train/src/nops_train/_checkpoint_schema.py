@@ -35,16 +35,7 @@ def migrate(
         CheckpointError: If the version is missing, newer than `schema`, or too old to be migrated.
     """
     steps = MIGRATIONS if migrations is None else migrations
-    version = state.get("schema")
-    if not isinstance(version, int) or isinstance(version, bool):
-        raise CheckpointError(
-            f"{where}: schema version is {version!r}, expected an integer: no checkpoint of the engine"
-        )
-    if version > schema:
-        raise CheckpointError(
-            f"{where}: schema version is {version}, this version reads up to {schema}: the file was "
-            "written by a newer nops-train; update it, or take the checkpoint before"
-        )
+    version = _version_of(state, where=where, newest=schema)
     result = dict(state)
     for number in range(version, schema):
         if number not in steps:
@@ -54,3 +45,17 @@ def migrate(
             )
         result = {**steps[number](dict(result)), "schema": number + 1}
     return result
+
+
+def _version_of(state: Mapping[str, Any], *, where: str, newest: int) -> int:
+    version = state.get("schema")
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise CheckpointError(
+            f"{where}: schema version is {version!r}, expected an integer: no checkpoint of the engine"
+        )
+    if version > newest:
+        raise CheckpointError(
+            f"{where}: schema version is {version}, this version reads up to {newest}: the file was "
+            "written by a newer nops-train; update it, or take the checkpoint before"
+        )
+    return version

@@ -176,6 +176,7 @@ class Session:
         if self._parts["ema"] is not None:
             self._parts["ema"].restart()
         self._run.events.write("initialised", epoch=0, step=0, batch=0, **report.as_event())
+        self.save("step_0.pt")  # the source may change or go from here on
         return [str(report)]
 
     def _capture(self, rng: list[dict[str, Any]] | None = None) -> dict[str, Any]:

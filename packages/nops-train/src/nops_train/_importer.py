@@ -7,6 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from nops_train._checkpoint import CheckpointError
 
+OPTIONAL = ("optimizer", "weighting", "ema", "scaler", "learning_rate")
+
 __all__ = ["Imported", "Importer", "import_state"]
 
 
@@ -95,11 +97,6 @@ def _completed(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     if "model" not in imported.parts:
         raise CheckpointError(f"{file}: the importer found no model in it")
-    anew = [
-        name
-        for name in ("optimizer", "weighting", "ema", "scaler", "learning_rate")
-        if fresh.get(name) and name not in imported.parts
-    ] + [name for name in fresh["stateful"] if name not in imported.stateful]
     position = {"epoch": imported.epoch, "batch": imported.batch, "step": imported.step}
     state = {
         **fresh,
@@ -116,6 +113,12 @@ def _completed(
         "events": 0,
     }
     notes = [f"{file}: {note}" for note in imported.notes]
-    if anew:
+    if anew := _starting_anew(imported, fresh):
         notes.append(f"{file}: holds nothing for {', '.join(anew)}, which start anew")
     return state, tuple(notes)
+
+
+def _starting_anew(imported: Imported, fresh: Mapping[str, Any]) -> list[str]:
+    """Names of what the run has a state of and the file has not."""
+    parts = [name for name in OPTIONAL if fresh.get(name) and name not in imported.parts]
+    return parts + [name for name in fresh["stateful"] if name not in imported.stateful]
