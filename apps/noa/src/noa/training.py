@@ -32,7 +32,8 @@ from noa.task import RolloutTask
 # Keys that may differ when a run goes on: where it computes, how it is watched and scored. Moved data
 # are recognised by their fingerprint.
 WATCHING = ("train.progress", "train.log_to", "train.gradient_norm_per_term")
-NEUTRAL = ("train.device", "train.num_workers", *WATCHING, "data.path", "evaluate")
+SAVING = ("train.async_save", "train.save_every", "train.keep_last")
+NEUTRAL = ("train.device", "train.num_workers", *WATCHING, *SAVING, "data.path", "evaluate")
 
 
 def train_run(config: NoaConfig, call: Invocation) -> Evaluation | None:

@@ -54,6 +54,13 @@ class TrainConfig(Config):
         1.0, gt=0, description="Largest norm of the gradient over all trained parameters."
     )
     save_every: int = Field(200, ge=1, description="Optimizer steps between checkpoints.")
+    async_save: bool = Field(
+        False,
+        description="Write checkpoints beside training, from a copy of the state in host memory.",
+    )
+    compile: bool = Field(
+        False, description="Compile the model with torch.compile; where that fails, go on without."
+    )
     validate_every: int = Field(1, ge=1, description="Epochs between validations.")
     early_stop_patience: int | None = Field(
         None, ge=1, description="Validations without a better monitored metric before stopping."

@@ -11,7 +11,8 @@ from torch import nn
 
 from nops_train._config import TrainConfig
 from nops_train._ema import WeightAverage
-from nops_train._engine_environment import choose_device
+from nops_train._engine_compile import compile_model, with_fallback
+from nops_train._engine_environment import choose_device, peak_memory
 from nops_train._engine_inert import check_start
 from nops_train._engine_reader import Reader
 from nops_train._engine_report import RunResult, StopRequested, advice, describe_fault
@@ -102,6 +103,8 @@ class Engine:
         freeze(model, config.freeze)
         self._model = model.to(self.device)
         self.world.copy_from_main(self._model.state_dict().values())
+        if config.compile:
+            compile_model(self._model)
         self._optimizer = optimizer or make_optimizer(model, config)
         check_optimizer(self._optimizer)
         self._stepper = self._make_stepper(stateful or {})
@@ -270,9 +273,7 @@ class Engine:
             self._log("early_stop", metric=self.config.monitor, waited=state.waited)
         state.next_epoch()
         self._between_steps = True
-        self._session.save(f"epoch_{state.epoch}.pt")
-        if is_best:
-            self.run.checkpoints.mark_best(f"epoch_{state.epoch}.pt")
+        self._session.save(f"epoch_{state.epoch}.pt", best=is_best)
 
     def _validate(self, valid: BatchSource | None) -> dict[str, float] | None:
         done = self.state.epoch + 1
@@ -344,16 +345,19 @@ class Engine:
         }
 
     def _check_start(self, train: BatchSource, valid: BatchSource | None) -> None:
-        warning = check_start(
-            self._stepper,
-            train,
-            device=self.device,
-            seed=self.config.seed,
-            accumulate=self.config.accumulate,
-        )
-        if warning:
+        config, found = self.config, []
+
+        def check() -> None:
+            place = {"seed": config.seed, "accumulate": config.accumulate}
+            found.append(check_start(self._stepper, train, device=self.device, **place))
+            self._check_metrics(valid)
+
+        found.append(with_fallback(self._model, check, enabled=config.compile))
+        for warning in dict.fromkeys(filter(None, found)):
             self.run.note("warning", message=warning)
             self._progress.say(f"warning: {warning}")
+
+    def _check_metrics(self, valid: BatchSource | None) -> None:
         if valid is not None:
             shown_both = self._weighting.observes == "validation"
             with preserved_rng():
@@ -386,6 +390,6 @@ class Engine:
 
     def _finish(self) -> RunResult:
         status = "completed" if self.state.epoch >= self.config.epochs else "stopped_early"
-        self.run.events.write("end", epoch=self.state.epoch, step=self.state.step, status=status)
-        self._session.summarise(status)
+        self._session.finish(status)
+        self._progress.say(peak_memory(self.device))
         return RunResult.of(self.state, status=status, folder=self.run.path)

@@ -53,6 +53,12 @@ def machine(device: torch.device) -> dict[str, Any]:
     return found
 
 
+def peak_memory(device: torch.device) -> str:
+    """The largest memory in use so far, in words."""
+    owner = "the device's tensors" if device.type == "cuda" else "the whole process"
+    return f"Peak memory {peak_memory_bytes(device) / 2**20:.1f} MiB ({owner})"
+
+
 def peak_memory_bytes(device: torch.device) -> int:
     """Largest memory in use so far: the device's tensors on CUDA, the process's resident set on a CPU."""
     if device.type == "cuda":

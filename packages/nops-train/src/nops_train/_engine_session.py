@@ -15,6 +15,7 @@ from nops_train._engine_environment import machine, peak_memory_bytes, versions
 from nops_train._engine_report import resumed_lines
 from nops_train._engine_resume import find_checkpoint, go_on_from
 from nops_train._engine_rng import rng_state
+from nops_train._engine_saver import Saver
 from nops_train._engine_state import TrainState
 from nops_train._errors import Diverged, InputError, Interrupted
 from nops_train._importer import Importer
@@ -59,6 +60,7 @@ class Session:
         self._stateful = dict(stateful)
         self._fingerprint = dict(fingerprint)
         self._importers = tuple(importers)
+        self._saver = Saver(run.checkpoints, beside=config.async_save)
         self._saved_at: tuple[int, int, int] | None = None
         self._clock = time.monotonic()
 
@@ -106,20 +108,21 @@ class Session:
         self._state.epoch_seconds += now - self._clock
         self._clock = now
 
-    def save(self, name: str, *, alone: bool = False) -> None:
+    def save(self, name: str, *, best: bool = False, alone: bool = False) -> None:
         """Write a checkpoint of the present state.
 
         Args:
             name: File name.
+            best: Whether it is the best so far.
             alone: Whether the other ranks do not take part, because one of them failed.
 
         Raises:
-            CheckpointError: If it cannot be written.
+            CheckpointError: If it, or with `train.async_save` the one before, cannot be written.
         """
         self.tick()
         rng = None if alone else self._world.gather(rng_state())
         state = self._capture(rng)
-        self._run.checkpoints.save(name, state, keep_last=self._config.keep_last)
+        self._saver.save(name, state, keep_last=self._config.keep_last, best=best)
         self._saved_at = self._position()
 
     def interrupted(self, number: int) -> Interrupted:
@@ -129,6 +132,7 @@ class Session:
             CheckpointError: If the checkpoint cannot be written.
         """
         self._save_here()
+        self._saver.wait()
         name = signal.Signals(number).name
         self._note("interrupted", signal=name)
         self.summarise("interrupted", message=f"stopped by {name}")
@@ -146,8 +150,19 @@ class Session:
         with contextlib.suppress(InputError):
             if can_save and not isinstance(error, CheckpointError):
                 self._save_here(alone=True)
+            self._saver.wait()
             self._note(status, message=message)
             self.summarise(status, message=message)
+
+    def finish(self, status: str) -> None:
+        """Close a run that has come to its end.
+
+        Raises:
+            CheckpointError: If a checkpoint could not be written.
+        """
+        self._saver.wait()
+        self._run.events.write("end", epoch=self._state.epoch, step=self._state.step, status=status)
+        self.summarise(status)
 
     def summarise(self, status: str, *, message: str | None = None) -> None:
         """Write `summary.json`; what the app has put there stays."""

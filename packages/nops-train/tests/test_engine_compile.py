@@ -1,0 +1,93 @@
+"""`torch.compile` as an option: the same training, and a way on where it fails."""
+
+import pytest
+import torch
+from nops_train._engine_compile import compile_model, with_fallback
+from torch import nn
+
+
+@pytest.fixture(autouse=True)
+def clean_compiler():
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+def use_eager(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Compile with a backend that runs the graph as it is; a list of the calls to graphs."""
+    calls: list[int] = []
+
+    def backend(graph, inputs):
+        del inputs
+
+        def run(*args):
+            calls.append(len(args))
+            return graph.forward(*args)
+
+        return run
+
+    plain = nn.Module.compile
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda self: plain(self, backend=backend, dynamic=False)
+    )
+    return calls
+
+
+def test_a_compiled_run_trains_as_the_plain_one(toy, tmp_path, monkeypatch):
+    calls = use_eager(monkeypatch)
+    models = []
+    for compiled in (False, True):
+        options = {"norm": False, "dropout": 0.0}
+        settings = toy.config(compile=compiled)
+        made = toy.engine(tmp_path / str(compiled), model=options, settings=settings)
+        made.fit(toy.train, toy.valid)
+        models.append(made.net.state_dict())
+        assert bool(calls) == compiled
+    for name, value in models[0].items():
+        torch.testing.assert_close(models[1][name], value)
+
+
+def test_a_compiler_that_fails_is_left_out_and_told(toy, tmp_path, monkeypatch):
+    def broken(graph, inputs):
+        raise OSError("no C++ compiler")
+
+    plain = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda self: plain(self, backend=broken))
+    made = toy.engine(tmp_path, settings=toy.config(compile=True, epochs=1))
+    made.fit(toy.train, toy.valid)
+    notes = (made.run.path / "sessions.jsonl").read_text()
+    assert "torch.compile failed, training goes on without: BackendCompilerFailed" in notes
+    assert made.state.step > 0
+
+
+def test_a_split_model_is_told(monkeypatch):
+    use_eager(monkeypatch)
+
+    class Split(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            torch._dynamo.graph_break()
+            return 2 * x
+
+    model = Split()
+    compile_model(model)
+    told = with_fallback(model, lambda: _use(model), enabled=True)
+    assert told is not None
+    assert told.startswith("torch.compile split the model 1 times; first:")
+
+
+def test_errors_of_the_model_itself_are_not_the_compilers(monkeypatch):
+    use_eager(monkeypatch)
+    model = nn.Linear(2, 2)
+    compile_model(model)
+    with pytest.raises(RuntimeError, match="our own"):
+        with_fallback(model, _fail, enabled=True)
+    assert with_fallback(model, lambda: _use(model), enabled=False) is None
+
+
+def _use(model: nn.Module) -> None:
+    model(torch.ones(2))
+
+
+def _fail() -> None:
+    raise RuntimeError("our own")

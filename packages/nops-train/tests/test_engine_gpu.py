@@ -1,0 +1,65 @@
+"""What only a CUDA device can show: half precision, the compiler, NCCL, memory."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+SCRIPT = Path(__file__).with_name("world_cases.py")
+
+
+def trained(toy: Any, folder: Path, **settings: Any) -> Any:
+    """The engine after eight epochs on the device, without anything random."""
+    made = toy.engine(
+        folder,
+        model={"norm": False, "dropout": 0.0},
+        settings=toy.config(device="cuda", epochs=8, **settings),
+    )
+    made.fit(toy.train, toy.valid)
+    assert made.state.step > 0
+    return made
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains_as_full(toy, tmp_path, precision):
+    full = trained(toy, tmp_path / "full").state.metrics["error"]
+    half = trained(toy, tmp_path / "half", precision=precision).state.metrics["error"]
+    assert half == pytest.approx(full, rel=0.25)  # fp16 skips the steps that find its loss scale
+
+
+def test_the_compiler_changes_nothing(toy, tmp_path):
+    plain = trained(toy, tmp_path / "plain").net.state_dict()
+    compiled = trained(toy, tmp_path / "compiled", compile=True).net.state_dict()
+    for name, value in plain.items():
+        torch.testing.assert_close(compiled[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_one_rank_over_nccl_equals_a_plain_process(tmp_path):
+    found = []
+    for name, words in (("plain", []), ("nccl", ["-m", "torch.distributed.run", "--standalone"])):
+        folder = tmp_path / name
+        folder.mkdir()
+        subprocess.run(
+            [sys.executable, *words, str(SCRIPT), str(folder), "fit"],
+            env={**os.environ, "NOPS_CASES_DEVICE": "cuda"},
+            timeout=300,
+            check=True,
+        )
+        found.append(torch.load(folder / "fit_0.pt", weights_only=True, map_location="cpu"))
+    for name, value in found[0]["model"].items():
+        torch.testing.assert_close(found[1]["model"][name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_the_peak_is_the_devices(toy, tmp_path):
+    torch.cuda.reset_peak_memory_stats()
+    made = toy.engine(tmp_path, settings=toy.config(device="cuda", epochs=1))
+    made.fit(toy.train)
+    assert made.run.summary()["peak_memory_bytes"] == torch.cuda.max_memory_allocated()
