@@ -2,7 +2,8 @@
 
 The environment variable NOA_FAULTS lists them as JSON: `[{"at": "validation", "do": "kill",
 "calls": [2]}]` kills the process at the second call (counted from 1) of what "at" names. "epoch"
-counts the calls of that epoch only, "rank" those of that rank, and "in_worker" those of a process that
+counts the calls of that epoch only, "rank" those of that rank, "attempt" those after so many restarts by
+torchrun, and "in_worker" those of a process that
 reads data for another. Each strike adds a line to the file NOA_FAULT_LOG.
 """
 
@@ -43,7 +44,7 @@ class Fault:
     ) -> None:
         self._plain, self._at, self._do, self._calls = plain, at, do, calls
         self._epoch, self._in_worker = where.get("epoch"), where.get("in_worker", False)
-        self._rank = where.get("rank")
+        self._rank, self._attempt = where.get("rank"), where.get("attempt")
         self._numbers = itertools.count(1)
 
     def call(self, *args: Any, **options: Any) -> Any:
@@ -60,6 +61,9 @@ class Fault:
         if self._in_worker and multiprocessing.parent_process() is None:
             return False
         if self._rank is not None and os.environ.get("RANK") != str(self._rank):
+            return False
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        if self._attempt is not None and attempt != str(self._attempt):
             return False
         epoch = args[1][0].epoch if self._at == "reading" else options.get("epoch")
         return self._epoch is None or epoch == self._epoch

@@ -50,6 +50,18 @@ def test_both_ranks_killed_at_random_moments(two, whole_of_two, equal_runs, tmp_
     equal_runs(whole_of_two.run, runs.run)
 
 
+@pytest.mark.parametrize("resume", ["auto", "never"])
+def test_torchrun_starts_a_failed_group_again(two, whole_of_two, equal_runs, tmp_path, resume):
+    runs = two(tmp_path / "struck")
+    runs.faulty_program[-1:-1] = ["--max-restarts=1"]
+    kill = {"at": "step", "do": "kill", "calls": [11], "rank": 1, "attempt": 0}
+    ended = runs.train(f"--resume={resume}", faults=[kill])
+    assert ended.code == 0, ended.text
+    assert ended.strikes == 1
+    assert [note["event"] for note in runs.sessions()].count("resumed") == 1
+    equal_runs(whole_of_two.run, runs.run)
+
+
 @pytest.mark.parametrize(
     ("at", "do", "calls"),
     [("step", "nan_input", 4), ("step", "nan_loss", 4), ("backward", "inf_gradient", 3)],

@@ -161,7 +161,17 @@ def _start_group(local_rank: int) -> None:
     has_cuda = torch.cuda.is_available()
     if has_cuda:
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
-    dist.init_process_group("cpu:gloo,cuda:nccl" if has_cuda else "gloo")
+    from torch.distributed.rendezvous import rendezvous
+
+    # A group that torchrun starts again may meet its predecessor's addresses in the store: they are told apart.
+    store, rank, size = next(rendezvous("env://"))
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if has_cuda else "gloo",
+        store=dist.PrefixStore(f"nops/{attempt}", store),
+        rank=rank,
+        world_size=size,
+    )
     atexit.register(_leave)
 
 
