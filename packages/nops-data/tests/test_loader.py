@@ -1,8 +1,10 @@
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -60,6 +62,18 @@ def test_an_error_in_a_worker_keeps_its_type_and_text(fresh, sampler):
     assert str(caught.value).startswith(str(fresh))  # no wrapping around it
     assert str(caught.value).endswith("file: found nothing, expected an HDF5 file.")
     assert "in open_hdf5" in caught.value.__notes__[0]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_workers_leave_ctrl_c_to_their_parent(windows, sampler):
+    batches = loader(windows, sampler, epoch=0, num_workers=1)
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    lines = Path(f"/proc/{worker.pid}/status").read_text().splitlines()
+    (blocked,) = [int(line.split()[1], 16) for line in lines if line.startswith("SigBlk")]
+    assert blocked & 1 << (signal.SIGINT - 1)
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert len(list(batches)) == 2
 
 
 KILLED = """

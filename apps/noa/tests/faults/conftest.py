@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nops_train import CheckpointFolder
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
+BEST = "best_model.pt"
 NOA = Path(sys.executable).with_name("noa")
 TIMEOUT = 240  # seconds; an undisturbed run takes about ten on an idle machine
 # 8 epochs of 3 steps: long enough for several kills, each at another place.
@@ -130,11 +132,10 @@ class Runs:
         """The run's `summary.json`."""
         return json.loads((self.run / "summary.json").read_text())
 
-    def newest(self, *, but: tuple[str, ...] = ("best_model.pt",)) -> Path:
-        """The newest checkpoint that counts."""
-        files = json.loads((self.checkpoints / "manifest.json").read_text())["files"]
-        name = max((k for k in files if k not in but), key=lambda k: files[k]["sequence"])
-        return self.checkpoints / name
+    def newest(self) -> Path:
+        """The newest checkpoint that counts, under its periodic name."""
+        names = [name for name in CheckpointFolder(self.checkpoints).entries if name != BEST]
+        return self.checkpoints / names[-1]
 
     def _lines(self, name: str) -> list[str]:
         path = self.folder / name
@@ -216,12 +217,11 @@ def begun(
 
 def _link_best(folder: Path) -> None:
     """One file of two names again, which the copying made two: damage to one is damage to both."""
-    files = json.loads((folder / "manifest.json").read_text())["files"]
-    best = files["best_model.pt"]["sha256"]
-    for name, entry in files.items():
-        if name != "best_model.pt" and entry["sha256"] == best:
-            (folder / "best_model.pt").unlink()
-            (folder / "best_model.pt").hardlink_to(folder / name)
+    entries = CheckpointFolder(folder).entries
+    for name, entry in entries.items():
+        if name != BEST and entry.sha256 == entries[BEST].sha256:
+            (folder / BEST).unlink()
+            (folder / BEST).hardlink_to(folder / name)
 
 
 @pytest.fixture

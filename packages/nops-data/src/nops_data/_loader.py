@@ -3,9 +3,12 @@
 import multiprocessing
 import os
 import pickle
+import signal
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -56,7 +59,9 @@ def loader(
         worker_init_fn=_end_with_parent,
         generator=torch.Generator(),
     )
-    return _unwrapped(iter(workers))
+    with _interrupts_blocked():
+        batches = iter(workers)
+    return _unwrapped(batches)
 
 
 class Batches:
@@ -180,6 +185,23 @@ def _end_with_parent(_worker: int) -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Let processes started in here never see Ctrl-C, from their first instruction on.
+
+    The terminal sends it to all; this process decides what it means, and ends its workers.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # started with the workers, it would unblock Ctrl-C again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _context() -> BaseContext:
