@@ -40,6 +40,25 @@ def restored(value: Any) -> Any:
     return value
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """A JSON file with its non-finite floats back; empty where there is none yet.
+
+    Raises:
+        InputError: If it is no JSON.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        return restored(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise InputError(f"{path}: no JSON: {error}") from error
+
+
+def as_json(record: Mapping[str, Any]) -> str:
+    """The text of a JSON file that `read_record` reads."""
+    return json.dumps(jsonable(record), indent=2, allow_nan=False) + "\n"
+
+
 def read_events(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The events of a run folder, or of one `.jsonl` file, oldest first.
 

@@ -11,7 +11,6 @@
 Everything but `sessions.jsonl` is the same however often the run was stopped, times aside.
 """
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ import yaml
 from nops_train._checkpoint import remove_leftovers, write_text
 from nops_train._checkpoint_folder import CheckpointFolder
 from nops_train._errors import InputError
-from nops_train._events import EventLog, jsonable, restored
+from nops_train._events import EventLog, as_json, read_record
 from nops_train._run_folder_diff import check_same, differences
 from nops_train._run_folder_lock import folder_lock
 from nops_train._world import join_world
@@ -154,22 +153,13 @@ class RunFolder:
         Raises:
             InputError: If it is no JSON.
         """
-        path = self.path / "summary.json"
-        if not path.is_file():
-            return {}
-        try:
-            return restored(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise InputError(f"{path}: no JSON: {error}") from error
+        return read_record(self.path / "summary.json")
 
     def update_summary(self, **fields: Any) -> None:
         """Set fields of `summary.json`, the others kept; written at once or not at all."""
         if self.follows:
             return
-        content = jsonable({**self.summary(), **fields})
-        write_text(
-            self.path / "summary.json", json.dumps(content, indent=2, allow_nan=False) + "\n"
-        )
+        write_text(self.path / "summary.json", as_json({**self.summary(), **fields}))
 
     @contextmanager
     def locked(self) -> Iterator[None]:

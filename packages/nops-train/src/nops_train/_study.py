@@ -8,7 +8,6 @@
 Each run continues by itself; so a study continues by being repeated.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 from nops_train._checkpoint import write_text
 from nops_train._errors import InputError
-from nops_train._events import jsonable, restored
+from nops_train._events import as_json, read_record
 from nops_train._run_folder import RunFolder
 
 
@@ -77,16 +76,9 @@ class Study:
         Raises:
             InputError: If it is no JSON.
         """
-        path = self.path / "study.json"
-        if not path.is_file():
-            return {}
-        try:
-            return restored(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise InputError(f"{path}: no JSON: {error}") from error
+        return read_record(self.path / "study.json")
 
     def update(self, **fields: Any) -> None:
         """Set fields of `study.json`, the others kept; `runs` always holds each child's summary."""
         runs = {run.name: run.summary() for run in self.children()}
-        content = jsonable({**self.read(), **fields, "runs": runs})
-        write_text(self.path / "study.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
+        write_text(self.path / "study.json", as_json({**self.read(), **fields, "runs": runs}))
