@@ -102,10 +102,9 @@ class World:
         """Sum each parameter's gradient over the ranks; one that no rank has stays None."""
         if not self.active:
             return
-        replicated = [p for p in parameters if not is_sharded(p)]
-        mine = torch.tensor([p.grad is not None for p in replicated], dtype=torch.int32)
+        mine = torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32)
         _told(dist.all_reduce, mine)
-        reached = [p for p, count in zip(replicated, mine.tolist(), strict=True) if count]
+        reached = [p for p, count in zip(parameters, mine.tolist(), strict=True) if count]
         for parameter in reached:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -120,8 +119,7 @@ class World:
     def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
         """Give every rank rank 0's values, in place."""
         for tensor in tensors if self.active else ():
-            if not is_sharded(tensor):
-                _told(dist.broadcast, tensor, src=0)
+            _told(dist.broadcast, tensor, src=0)
 
 
 @cache
@@ -142,11 +140,6 @@ def join_world() -> World:
     return World(
         rank=dist.get_rank(), size=dist.get_world_size(), local_rank=local_rank, active=True
     )
-
-
-def is_sharded(tensor: Tensor) -> bool:
-    """Whether a tensor's parts lie on several ranks (a `DTensor` of `fully_shard`)."""
-    return hasattr(tensor, "full_tensor")
 
 
 def _start_group(local_rank: int) -> None:
