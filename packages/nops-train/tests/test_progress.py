@@ -13,6 +13,7 @@ def test_plain_lines(toy, tmp_path, capsys):
     made = toy.engine(tmp_path, settings=toy.config(progress="plain"), progress=None)
     made.fit(toy.train, toy.valid)
     lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"Peak memory \S+ MiB \(the whole process\)", lines.pop())
     assert len(lines) == 2
     for number, line in enumerate(lines, start=1):
         pattern = (

@@ -56,7 +56,7 @@ def loader(
         num_workers=num_workers,
         pin_memory=pin_memory,
         multiprocessing_context=_context(),
-        worker_init_fn=_end_with_parent,
+        worker_init_fn=_start_worker,
         generator=torch.Generator(),
     )
     with _interrupts_blocked():
@@ -169,6 +169,13 @@ def _pin(batch: Any) -> Any:
     if isinstance(batch, list | tuple):
         return [_pin(value) for value in batch]
     return batch
+
+
+def _start_worker(worker: int) -> None:
+    # Not every worker inherits the mask: a server of processes may have been started before, without it.
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    _end_with_parent(worker)
 
 
 def _end_with_parent(_worker: int) -> None:
