@@ -5,6 +5,9 @@ import torch
 from nops_train._engine_compile import compile_model, with_fallback
 from torch import nn
 
+# Python 3.13.0 alone; in a run it stays a warning
+pytestmark = pytest.mark.filterwarnings("ignore:Guards may run slower:RuntimeWarning")
+
 
 @pytest.fixture(autouse=True)
 def clean_compiler():

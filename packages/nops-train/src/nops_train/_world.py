@@ -8,6 +8,7 @@ GPU.
 import atexit
 import importlib
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +21,7 @@ from torch import Tensor
 from nops_train._errors import InputError, PeerFailed
 
 T = TypeVar("T")
+GRACE_SECONDS = 0.5
 BUCKET_BYTES = 25 << 20  # of gradients that are reduced in one message
 
 
@@ -170,6 +172,9 @@ def _start_group(local_rank: int) -> None:
 
 def _leave() -> None:
     if dist.is_initialized():
+        # A thread of gloo may still hold a tensor of the last message, and need Python to let go of it; some
+        # versions of torch wait for that thread without letting Python go on. So it goes first.
+        time.sleep(GRACE_SECONDS)
         dist.destroy_process_group()
 
 
