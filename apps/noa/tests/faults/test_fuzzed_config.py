@@ -157,8 +157,8 @@ class Reached(BaseException):
 def one_step(monkeypatch):
     plain = Engine._train_step
 
-    def step(self, batch):
-        plain(self, batch)
+    def step(self, batch, samples):
+        plain(self, batch, samples)
         raise Reached
 
     monkeypatch.setattr(Engine, "_train_step", step)
