@@ -144,6 +144,8 @@ def test_changed_data_stop_a_continued_run(run_noa, broken, capsys):
 
 def test_start_weights_that_are_not_there_leave_no_run_behind(run_noa, capsys):
     assert run_noa("train", "--init-from=runs/noa/nothing") == 2
-    message = "--init-from runs/noa/nothing: found nothing, expected a run, checkpoint or export"
+    message = (
+        "train.init_from: found nothing at runs/noa/nothing, expected a run, checkpoint or export"
+    )
     assert message in capsys.readouterr().err
     assert not Path("runs").exists()

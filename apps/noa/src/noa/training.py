@@ -91,7 +91,7 @@ def _check_start_weights(source: str | None) -> None:
     """Tell a wrong path before the data are made and the run has a folder."""
     if source is not None and not Path(source).exists():
         raise InputError(
-            f"--init-from {source}: found nothing, expected a run, checkpoint or export"
+            f"train.init_from: found nothing at {source}, expected a run, checkpoint or export"
         )
 
 
