@@ -64,6 +64,27 @@ def test_a_compiler_that_fails_is_left_out_and_told(toy, tmp_path, monkeypatch):
     assert made.state.step > 0
 
 
+def test_a_graph_of_the_real_compiler_is_walked_term_by_term(tmp_path, monkeypatch):
+    """As the inert check, norms by term and gradient-balancing weightings do."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # what is tested is compiled here
+    model = nn.Sequential(nn.Linear(3, 8), nn.GELU(), nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 2))
+    parameters = list(model.parameters())
+    x = torch.linspace(-1.0, 1.0, 12).view(4, 3)
+
+    def gradients() -> list[torch.Tensor]:
+        pred = model(x)
+        terms = (pred.square().mean(), pred.abs().mean())
+        found = [torch.autograd.grad(t, parameters, retain_graph=True) for t in terms]
+        return [part for parts in found for part in parts]
+
+    plain = gradients()
+    compile_model(model)
+    assert with_fallback(model, lambda: model(x).sum().backward(), enabled=True) is None
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    for left, right in zip(gradients(), plain, strict=True):
+        torch.testing.assert_close(left, right)
+
+
 def test_a_split_model_is_told(monkeypatch):
     use_eager(monkeypatch)
 

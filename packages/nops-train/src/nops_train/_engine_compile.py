@@ -1,6 +1,8 @@
 """`torch.compile` for the model, and what happens where it does not work."""
 
+import importlib
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
@@ -8,7 +10,13 @@ COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch", "triton")
 
 
 def compile_model(model: nn.Module) -> None:
-    """Have `model(...)` compiled at its first call; parameters, state and other methods stay as they are."""
+    """Have `model(...)` compiled at its first call; parameters, state and other methods stay as they are.
+
+    The compiled backward pass may be walked more than once, as the check of inert terms, norms by term and
+    gradient-balancing weightings do: the compiler must not reuse the memory of what it has saved.
+    """
+    settings: Any = importlib.import_module("torch._functorch.config")
+    settings.donated_buffer = False
     model.compile()
 
 
