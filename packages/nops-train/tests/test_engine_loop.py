@@ -175,18 +175,6 @@ def test_what_a_weighting_observes(toy, tmp_path, observes, expected):
         assert weighting.seen[0][0] == values
 
 
-def test_no_value_is_read_between_log_lines(toy, tmp_path, monkeypatch):
-    from nops_train._engine_state import Record
-
-    reads = []
-    original = Record.terms
-    monkeypatch.setattr(Record, "terms", lambda self: (reads.append(1), original(self))[1])
-    toy.engine(
-        tmp_path, settings=toy.config(log_every=4), weighting=toy.Weights(observes="epoch")
-    ).fit(toy.train)
-    assert len(reads) == 3  # steps 0, 4 and 8 of 10
-
-
 def test_validation_leaves_each_module_in_its_mode(toy, tmp_path):
     made = toy.engine(tmp_path)
     made.net.eval()

@@ -44,7 +44,7 @@ class OfMeans:
     def advance(self, step):
         names = ("a", "b") if step % 2 else ("a",)
         weights = dict.fromkeys(names, 0.1 * (step + 1))
-        values = torch.tensor([1.0 / (step + 3 + i) for i in range(len(names) + 1)])
+        values = [1.0 / (step + 3 + i) for i in range(len(names) + 1)]
         self.state.add(Record(weights=weights, samples=step + 1, values=values))
 
     def observe(self):
@@ -211,8 +211,8 @@ def test_the_average_of_another_module_is_refused():
 
 def test_means_by_hand():
     means = EpochMeans()
-    means.add(Record(weights={"a": 1.0, "b": 2.0}, samples=1, values=torch.tensor([1.0, 3.0, 5.0])))
-    means.add(Record(weights={"a": 3.0}, samples=3, values=torch.tensor([5.0, 1.0])))
+    means.add(Record(weights={"a": 1.0, "b": 2.0}, samples=1, values=[1.0, 3.0, 5.0]))
+    means.add(Record(weights={"a": 3.0}, samples=3, values=[5.0, 1.0]))
     found = means.means()
     assert found.raw == {"a": (1 + 3 * 5) / 4, "b": 3.0}  # b over the steps that had it
     assert found.weight == {"a": (1 + 3 * 3) / 4, "b": 2.0}

@@ -44,6 +44,8 @@ def to_device(batch: Any, device: torch.device) -> Any:
 
 def num_samples(batch: Any) -> int:
     """Length of dimension 0 of the first tensor that has one; 1 where there is none."""
+    if isinstance(batch, Tensor) and batch.dim():
+        return batch.shape[0]
     return next((len(tensor) for _, tensor in named_tensors(batch) if tensor.dim()), 1)
 
 

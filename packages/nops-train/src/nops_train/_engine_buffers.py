@@ -39,11 +39,13 @@ class BufferGuard:
         found = (self._buffer(i) for i in sorted(self._changing))
         return [buffer for buffer in found if buffer is not None]
 
-    @torch.no_grad()
     def remember(self) -> None:
         """Copy the buffers that may have changed since they were last copied."""
-        if not self._places:
-            return
+        if self._places:
+            self._remember()
+
+    @torch.no_grad()
+    def _remember(self) -> None:
         for i in self._changing | self._touched():
             self._copies[i] = _copy_into(self._copies[i], self._buffer(i))
         self._versions = self._marks()

@@ -77,6 +77,8 @@ class Reader:
     def _agreed(self, batch: Any, error: Exception | None, *, signal: int | None) -> int:
         """Samples of all ranks, unless one of them was told to stop, or failed."""
         mine = 0 if batch is None else num_samples(batch)
+        if not (self._world.active or signal or error):
+            return mine
         found = self._world.agree(signal=signal or 0, samples=mine, failed=error is not None)
         if found.signal:
             self._signals.received = found.signal

@@ -5,9 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-import torch
-from torch import Tensor
-
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
@@ -22,40 +19,40 @@ class Terms:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One applied step: the values stay on the device until someone reads them.
+    """One step as it was judged.
 
     Attributes:
         weights: Weight by term, in the order of `values`.
         samples: Samples of the step's batch.
-        values: Raw terms, then the gradient norm `[K + 1]`.
+        values: Raw terms, then the gradient norm.
     """
 
     weights: dict[str, float]
     samples: int
-    values: Tensor
+    values: list[float]
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all values are."""
+        return all(map(math.isfinite, self.values))
 
     def terms(self) -> Terms:
-        """The values as numbers."""
-        return self.as_terms(self.values.tolist())
-
-    def as_terms(self, values: list[float]) -> Terms:
-        """The numbers `values`, already read from the device, by term."""
-        raw = dict(zip(self.weights, values, strict=False))
+        """The values by term."""
+        raw = dict(zip(self.weights, self.values, strict=False))
         weighted = {name: self.weights[name] * value for name, value in raw.items()}
         return Terms(
             raw=raw,
             weight=dict(self.weights),
             weighted=weighted,
             loss=sum(weighted.values()),
-            gradient_norm=values[-1],
+            gradient_norm=self.values[-1],
         )
 
 
 class EpochMeans:
     """Means over an epoch's applied steps, weighted by samples, summed in float64 in order.
 
-    Steps wait on the device and are read together, at the latest when the means or the state are asked
-    for; so the number of host synchronisations is that of the log, not of the steps.
+    Steps wait until the means or the state are asked for, or a log line is written.
     """
 
     def __init__(self) -> None:
@@ -68,16 +65,10 @@ class EpochMeans:
         self._waiting.append(record)
 
     def read_waiting(self) -> None:
-        """Bring the waiting steps to the host."""
+        """Sum the waiting steps."""
         waiting, self._waiting = self._waiting, []
-        if not waiting:
-            return
-        rows = torch.cat([record.values.double() for record in waiting]).tolist()
-        start = 0
         for record in waiting:
-            stop = start + len(record.values)
-            self._sum(record.as_terms(rows[start:stop]), record.samples)
-            start = stop
+            self._sum(record.terms(), record.samples)
 
     def _sum(self, terms: Terms, samples: int) -> None:
         for name in terms.raw:

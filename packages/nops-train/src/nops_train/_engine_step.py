@@ -122,17 +122,22 @@ class Stepper:
             raise
         self.precision.scaler.unscale_(self.optimizer)
         norm = get_total_norm([p.grad for p in self._trained if p.grad is not None])
-        terms = self.world.sum(torch.stack(list(raw.values())))
-        values = torch.cat([terms, norm.to(terms).reshape(1)])
-        record = Record(weights=weights, samples=samples, values=values)
         # The one host synchronisation of a step: whether it counts must be known before the next.
-        if bool(torch.isfinite(values).all()):
+        record = Record(weights=weights, samples=samples, values=self._read(raw, norm))
+        if record.is_finite:
             self._apply(norm, rate)
             return record, None
         fault = self._find_fault(record)
         self.precision.scaler.update()
         self.discard()
         return record, fault
+
+    def _read(self, raw: Mapping[str, Tensor], norm: Tensor) -> list[float]:
+        """The terms of all ranks and the gradient norm, in one copy to the host."""
+        if self.world.active:
+            terms = self.world.sum(torch.stack(list(raw.values())))
+            return torch.cat([terms, norm.to(terms).reshape(1)]).tolist()
+        return torch.stack([*raw.values(), norm]).tolist()
 
     def discard(self) -> None:
         """Leave everything as it was before the step in hand."""
@@ -183,7 +188,7 @@ class Stepper:
                     self.term_norms.add(losses, weights, share)
                 self._backward(owner, losses, weights, share)
                 for name, value in losses.items():
-                    part = value.detach() if share == 1.0 else value.detach() * share
+                    part = _times(share, value.detach())
                     raw[name] = raw[name] + part if name in raw else part
         _check_complete(raw, active)
         if hasattr(owner, "accumulate"):
@@ -252,10 +257,10 @@ class Stepper:
         if hasattr(owner, "accumulate"):
             owner.accumulate({k: scale(v * share) for k, v in losses.items()}, self._trained)
             return
-        parts = [weights[name] * value for name, value in losses.items()]
+        parts = [_times(weights[name], value) for name, value in losses.items()]
         if parts:
             total = torch.stack(parts).sum() if len(parts) > 1 else parts[0]
-            scale(total if share == 1.0 else total * share).backward()
+            scale(_times(share, total)).backward()
 
     def offer_residuals(self, owner: Any) -> None:
         """Hand the weighting's `note_residuals` to a task that asks for it; None where it has none."""
@@ -279,6 +284,10 @@ class Stepper:
         return Fault(
             terms=bad, parameter=parameter, scale=not bad and self.precision.can_lower_scale
         )
+
+
+def _times(factor: float, value: Tensor) -> Tensor:
+    return value if factor == 1.0 else factor * value
 
 
 def _check_complete(raw: Mapping[str, Tensor], active: frozenset[str]) -> None:
