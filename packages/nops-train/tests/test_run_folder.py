@@ -116,6 +116,9 @@ def test_folders_that_cannot_be_made_or_read(tmp_path):
     (run.path / "summary.json").write_text("{")
     with pytest.raises(InputError, match=r"summary.json: no JSON"):
         run.summary()
+    (run.path / "summary.json").write_text("[1]")
+    with pytest.raises(InputError, match=r"summary.json: holds list, expected names"):
+        run.summary()
 
 
 def test_the_summary_is_merged_and_keeps_odd_numbers(tmp_path):

@@ -151,7 +151,7 @@ class RunFolder:
         """`summary.json`; empty where there is none yet.
 
         Raises:
-            InputError: If it is no JSON.
+            InputError: If it is no JSON object.
         """
         return read_record(self.path / "summary.json")
 

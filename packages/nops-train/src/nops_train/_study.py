@@ -74,7 +74,7 @@ class Study:
         """`study.json`; empty where there is none yet.
 
         Raises:
-            InputError: If it is no JSON.
+            InputError: If it is no JSON object.
         """
         return read_record(self.path / "study.json")
 
