@@ -1,4 +1,7 @@
-"""Sizes and choices of the models."""
+"""Sizes and choices of the models.
+
+The classes have no slots: the compiler of torch 2.6 cannot read those that are inherited.
+"""
 
 import abc
 import math
@@ -9,7 +12,7 @@ from nops_models._blocks import NORM_GROUPS, Norm
 from nops_models._padding import Padding
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class StepConfig(abc.ABC):
     """What every model of one step is told: see `UAFNOConfig`."""
 
@@ -34,7 +37,7 @@ class StepConfig(abc.ABC):
         """
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class PyramidConfig(StepConfig):
     """What every U-shaped model is told: see `UAFNOConfig`."""
 
@@ -75,7 +78,7 @@ class PyramidConfig(StepConfig):
             )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class UAFNOConfig(PyramidConfig):
     """Everything that fixes a U-AFNO's parameters and their use.
 
@@ -127,7 +130,7 @@ class UAFNOConfig(PyramidConfig):
             )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class UNetConfig(PyramidConfig):
     """Everything that fixes a U-net's parameters and their use.
 
@@ -158,7 +161,7 @@ class UNetConfig(PyramidConfig):
         _check_at_least(self, 0, "bottleneck_blocks")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class FNOConfig(StepConfig):
     """Everything that fixes an FNO's parameters and their use.
 
