@@ -26,8 +26,8 @@ class FNO(StepModel[FNOConfig]):
     bottleneck is what the last Fourier layer returns.
 
     One set of weights serves any grid, odd sizes included, and on a periodic domain means the same
-    on each: fields that the grid resolves step alike to the aliasing of the GELUs. The coordinates
-    are no input, as they are in the publication, so that a step on a periodic domain commutes with
+    on each: fields that the grid resolves step alike, but for the aliasing of the GELUs. Other than in
+    the publication the coordinates are no input, so that a step on a periodic domain commutes with
     every shift.
 
     Args:
