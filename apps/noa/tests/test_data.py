@@ -4,14 +4,18 @@ import shutil
 from pathlib import Path
 
 import h5py
+import noa.build
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from noa.build import Stretch, open_bundle
 from noa.cli import main
 from noa.config import NoaConfig
 from noa.generation import make_plan
-from nops_data import WellReader, WellWriter
+from nops_data import Draw, WellReader, WellWriter
 from nops_physics import GrayScott
-from nops_train import parse_config
+from nops_train import InputError, World, parse_config
 
 
 def test_a_generated_trajectory_is_the_solver_s(data_folder):
@@ -88,3 +92,54 @@ def test_fewer_samples_and_steps_than_there_are(run_noa, data_folder):
 def test_the_preset_follows_the_data(run_noa, data_folder, capsys):
     assert run_noa("train", "--train.epochs=1") == 0
     assert "gray_scott" in capsys.readouterr().out
+
+
+class Numbers:
+    """Windows of which each is its own number."""
+
+    def __len__(self):
+        return 50
+
+    def batch(self, draws):
+        return [draw.index for draw in draws]
+
+
+@given(count=st.integers(1, 50), data=st.data())
+def test_the_ranks_shares_are_every_trajectory_once(count, data):
+    size = data.draw(st.integers(1, count))
+    shares = [Stretch.share(Numbers(), count, World(rank=r, size=size)) for r in range(size)]
+    lengths = [len(share) for share in shares]
+    assert max(lengths) - min(lengths) <= 1
+    found = [share.batch([Draw(0, i) for i in range(len(share))]) for share in shares]
+    assert [number for numbers in found for number in numbers] == list(range(count))
+
+
+def bundle_of(data_folder, monkeypatch, *, rank, size):
+    """What one of several ranks opens."""
+    monkeypatch.setattr(noa.build, "join_world", lambda: World(rank=rank, size=size))
+    sizes = {"num_train": 6, "num_valid": 3, "num_test": 3, "num_steps": 4, "shape": [16, 16]}
+    values = {
+        "data": {"path": str(data_folder), **sizes},
+        "train": {"batch_size": 6},
+    }
+    return open_bundle(parse_config(NoaConfig, values, source="test"))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_validation_sees_every_trajectory_once_on_any_number_of_ranks(
+    data_folder, monkeypatch, size
+):
+    found = []
+    for rank in range(size):
+        bundle = bundle_of(data_folder, monkeypatch, rank=rank, size=size)
+        batches = list(bundle.valid.batches(epoch=0, skip=0))
+        assert batches
+        found += [frames for batch in batches for frames in batch["frames"]]
+    stored = [item["fields"] for item in WellReader(data_folder, split="valid")]
+    expected = bundle.normaliser.normalise(torch.stack(stored))
+    assert torch.equal(torch.stack(found), expected)
+
+
+def test_more_ranks_than_validation_trajectories_are_refused(data_folder, monkeypatch):
+    with pytest.raises(InputError, match=r"data.num_valid = 3 for 4 ranks, expected one each"):
+        bundle_of(data_folder, monkeypatch, rank=0, size=4)

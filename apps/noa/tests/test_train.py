@@ -120,6 +120,17 @@ def test_a_changed_key_stops_with_the_difference(run_noa, capsys):
     assert "0.003" in message
 
 
+def test_a_run_made_before_a_key_was_added_goes_on(run_noa, capsys):
+    assert run_noa("train") == 0
+    config = (RUN / "config.yaml").read_text()
+    assert config.count("  ema_decay: null\n") == 1
+    (RUN / "config.yaml").write_text(config.replace("  ema_decay: null\n", ""))
+    assert run_noa("train", "--train.ema_decay=0.9") == 2
+    assert "train.ema_decay: the run has None, asked for 0.9" in capsys.readouterr().err
+    assert run_noa("train") == 0
+    assert (RUN / "config.yaml").read_text() == config
+
+
 def test_resume_never_starts_a_new_folder(run_noa):
     assert run_noa("train") == 0
     assert run_noa("train", "--resume=never", "--train.seed=1") == 0

@@ -1,32 +1,29 @@
 """Every model in training: cut anywhere, restore, equal to never having stopped."""
 
+from functools import partial
+
 import nops_models
 import pytest
 import torch
-from nops_models import UAFNO, UAFNOConfig
+from nops_models import FNO, UAFNO, FNOConfig, UAFNOConfig, UNet, UNetConfig
 from nops_testing.contract import check_round_trip, stateful_classes
 
 STEPS = 3
+COMMON = {"in_channels": 1, "num_parameters": 2, "base_channels": 4, "embedding": 4}
+PYRAMID = {**COMMON, "encoder_levels": 1, "blocks_per_level": 1, "norm": "instance"}
+MODELS = {
+    "uafno": lambda: UAFNO(UAFNOConfig(**PYRAMID, afno_blocks=1, afno_groups=2)),
+    "unet": lambda: UNet(UNetConfig(**PYRAMID, bottleneck_blocks=1)),
+    "fno": lambda: FNO(FNOConfig(**COMMON, num_layers=2, modes=3)),
+}
 
 
-class OfUAFNO:
-    """A tiny one under AdamW; parameters, and the field that it predicts."""
+class Training:
+    """A tiny model under AdamW; parameters, and the field that it predicts."""
 
-    def __init__(self):
+    def __init__(self, make):
         torch.manual_seed(0)
-        self.model = UAFNO(
-            UAFNOConfig(
-                in_channels=1,
-                num_parameters=2,
-                base_channels=4,
-                encoder_levels=1,
-                blocks_per_level=1,
-                afno_blocks=1,
-                afno_groups=2,
-                embedding=4,
-                norm="instance",
-            )
-        )
+        self.model = make()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.01)
         generator = torch.Generator().manual_seed(1)
         self.field = torch.randn(2, 1, 8, 8, generator=generator)
@@ -54,9 +51,10 @@ class OfUAFNO:
             return [self.model(self.field, self.theta), dict(self.model.state_dict())]
 
 
+@pytest.mark.parametrize("make", MODELS.values(), ids=list(MODELS))
 @pytest.mark.parametrize("cut", range(STEPS + 1))
-def test_round_trip(cut):
-    check_round_trip(OfUAFNO, cut=cut, steps=STEPS)
+def test_round_trip(make, cut):
+    check_round_trip(partial(Training, make), cut=cut, steps=STEPS)
 
 
 def test_no_model_has_a_state_of_another_kind():

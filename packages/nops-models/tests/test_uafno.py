@@ -1,6 +1,3 @@
-import copy
-import pickle
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -98,55 +95,6 @@ class TestStart:
         state = torch.randn(2, 1, 12, 8)
         theta = torch.rand(2, 3) if num_parameters else None
         assert torch.equal(model(state, theta), state)
-
-    def test_without_residual_predicts_zero(self):
-        model = small(residual_scale=None, out_channels=3)
-        assert torch.equal(model(torch.randn(2, 1, 8, 8)), torch.zeros(2, 3, 8, 8))
-
-    def test_parameters_matter_once_training_has_started(self):
-        torch.manual_seed(0)
-        model = small(num_parameters=2)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-        state, theta, target = torch.randn(4, 1, 8, 8), torch.rand(4, 2), torch.randn(4, 1, 8, 8)
-        for _ in range(3):
-            optimizer.zero_grad()
-            (model(state, theta) - target).square().mean().backward()
-            optimizer.step()
-        assert all(p.grad is not None for p in model.parameters())
-        difference = model(state, theta) - model(state, theta.flip(0))
-        assert difference.abs().max() > 1e-5
-
-
-class TestResidual:
-    def test_scale_is_per_channel(self, shaken):
-        one = shaken(small(in_channels=2, residual_scale=None))
-        two = shaken(small(in_channels=2, residual_scale=(0.5, 2.0)))
-        state = torch.randn(1, 2, 8, 8)
-        scale = torch.tensor([0.5, 2.0]).view(2, 1, 1)
-        assert_close(two(state), state + scale * one(state))
-
-    def test_one_scale_serves_all_channels(self, shaken):
-        one = shaken(small(in_channels=2, residual_scale=None))
-        two = shaken(small(in_channels=2, residual_scale=0.25))
-        state = torch.randn(1, 2, 8, 8)
-        assert_close(two(state), state + 0.25 * one(state))
-
-
-class TestRollout:
-    def test_feeds_each_output_back(self, shaken):
-        model = shaken(small(num_parameters=2), size=0.1)
-        state, theta = torch.randn(3, 1, 8, 8), torch.rand(3, 2)
-        path = model.rollout(state, theta, num_steps=3)
-        assert path.shape == (3, 3, 1, 8, 8)
-        for step in range(3):
-            state = model(state, theta)
-            assert_close(path[:, step], state)
-
-    def test_gradients_reach_back_to_the_start(self, shaken):
-        model = shaken(small(), size=0.1)
-        state = torch.randn(1, 1, 8, 8, requires_grad=True)
-        model.rollout(state, num_steps=2)[:, -1].sum().backward()
-        assert state.grad.abs().sum() > 0
 
 
 def written_afresh(model, state, theta):
@@ -250,21 +198,6 @@ class TestOptions:
 
 
 class TestPrecision:
-    def test_half_states_with_float32_weights(self, shaken):
-        model = shaken(small(num_parameters=2), size=0.1)
-        state, theta = torch.randn(1, 1, 20, 12).bfloat16(), torch.rand(1, 2).bfloat16()
-        after = model(state, theta)
-        assert after.dtype == torch.bfloat16
-        assert_close(after, model(state.float(), theta.float()).bfloat16(), rtol=1e-2, atol=1e-2)
-
-    def test_bfloat16_weights_keep_an_accurate_state(self, shaken):
-        model = shaken(small(num_parameters=2), size=0.1)
-        state, theta = torch.randn(1, 1, 20, 12), torch.rand(1, 2)
-        expected = model(state, theta)
-        after = model.bfloat16()(state, theta)
-        assert after.dtype == torch.float32
-        assert_close(after, expected, rtol=0, atol=0.02)  # 0.1 times a change of order 1
-
     @pytest.mark.parametrize("norm", ["none", "group"])
     def test_autocast_keeps_the_state_in_float32(self, shaken, norm):
         model = shaken(small(num_parameters=2, norm=norm, base_channels=8), size=0.1)
@@ -278,41 +211,8 @@ class TestPrecision:
         assert_close(after, expected, rtol=0, atol=0.05)
 
 
-class TestModule:
-    def test_gradients_match_differences(self, normal, shaken):
-        model = shaken(small(base_channels=2, encoder_levels=1, num_parameters=1).double())
-        state, theta = normal(0, 1, 1, 3, 4).requires_grad_(), normal(1, 1, 1).requires_grad_()
-        assert torch.autograd.gradcheck(model, (state, theta))
-
-    def test_weights_travel(self, shaken):
-        model, other = shaken(small(num_parameters=2), size=0.1), small(num_parameters=2)
-        state, theta = torch.randn(1, 1, 8, 8), torch.rand(1, 2)
-        expected = model(state, theta)
-        other.load_state_dict(model.state_dict())
-        for same in (other, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-            assert torch.equal(same(state, theta), expected)
-
-    def test_weights_are_stored_contiguously(self):
-        model = small(num_parameters=2)
-        model(torch.randn(1, 1, 8, 8), torch.rand(1, 2)).sum().backward()
-        assert all(value.is_contiguous() for value in model.state_dict().values())
-
-    @pytest.mark.filterwarnings("ignore")  # the tracer warns of the interpreter and of itself
-    @pytest.mark.usefixtures("unchecked")
-    def test_compiles_in_one_graph(self, shaken):
-        model = shaken(small(encoder_levels=1, num_parameters=2, modes=2), size=0.1)
-        state, theta = torch.randn(2, 1, 8, 6), torch.rand(2, 2)
-        compiled = torch.compile(model, backend="eager", fullgraph=True, dynamic=False)
-        assert_close(compiled(state, theta), model(state, theta))
-
-
 @pytest.mark.usefixtures("unchecked")
 class TestRefuses:
-    @pytest.mark.parametrize("shape", [(1, 2, 8, 8), (1, 8, 8), (1, 1, 1, 8, 8)])
-    def test_states_of_another_shape(self, shape):
-        with pytest.raises(ValueError, match=r"\(sample, 1, height, width\)"):
-            small()(torch.zeros(shape))
-
     @pytest.mark.parametrize("shape", [(3, 8), (8, 3)])
     def test_grids_too_small_for_the_levels(self, shape):
         with pytest.raises(ValueError, match=r"encoder_levels=2 .*at least 4x4, got \dx\d"):
@@ -321,26 +221,6 @@ class TestRefuses:
     def test_one_cell_under_instance_norm(self):
         with pytest.raises(ValueError, match="more than 4x4"):
             small(norm="instance")(torch.zeros(2, 1, 4, 4))
-
-    @pytest.mark.parametrize(
-        ("num_parameters", "theta", "message"),
-        [
-            (2, None, r"shape \(2, 2\) here, got None"),
-            (2, (2, 3), r"\(2, 2\) here, got \(2, 3\)"),
-            (2, (1, 2), r"\(2, 2\) here, got \(1, 2\)"),
-            (0, (2, 1), r"num_parameters=0 .* None here, got \(2, 1\)"),
-        ],
-    )
-    def test_parameters_that_do_not_fit(self, num_parameters, theta, message):
-        model = small(num_parameters=num_parameters)
-        with pytest.raises(ValueError, match=message):
-            model(torch.zeros(2, 1, 8, 8), None if theta is None else torch.zeros(theta))
-
-    def test_rollouts_of_no_steps_or_other_channels(self):
-        with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
-            small().rollout(torch.zeros(1, 1, 8, 8), num_steps=0)
-        with pytest.raises(ValueError, match="1 input and 2 output"):
-            small(out_channels=2, residual_scale=None).rollout(torch.zeros(1, 1, 8, 8), num_steps=2)
 
     def test_features_that_are_not_there(self):
         model, state = small(), torch.zeros(1, 1, 8, 8)

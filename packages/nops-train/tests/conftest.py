@@ -174,6 +174,7 @@ def engine(
     task: Callable[[nn.Module], Any] = ToyTask,
     optimizer: Callable[[nn.Module], torch.optim.Optimizer] | None = None,
     progress: Any = "none",
+    whole: Any = None,
     **options: Any,
 ) -> Engine:
     settings = settings or config()
@@ -183,7 +184,7 @@ def engine(
         root,
         app="toy",
         name=name,
-        config={"train": settings.model_dump(mode="json")},
+        config=whole or {"train": settings.model_dump(mode="json")},
         resume=resume,
     )
     made = Engine(

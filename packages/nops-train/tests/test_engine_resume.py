@@ -5,7 +5,15 @@ import signal
 
 import pytest
 import torch
-from nops_train import InputError, Interrupted, ListSource, RunFolder, load_checkpoint
+from nops_train import (
+    Config,
+    InputError,
+    Interrupted,
+    ListSource,
+    RunFolder,
+    TrainConfig,
+    load_checkpoint,
+)
 
 EPOCHS, BATCHES = 2, 5
 CUTS = [(epoch, index) for epoch in range(EPOCHS) for index in range(BATCHES)]
@@ -235,6 +243,49 @@ def test_force_goes_on_with_the_new_configuration(toy, tmp_path):
     assert forced.fit(toy.train, toy.valid).steps == 15
     assert RunFolder.at(tmp_path / "toy/run").config["train"]["epochs"] == 3
     assert toy.engine(tmp_path, settings=toy.config(epochs=3)).fit(toy.train, toy.valid).epochs == 3
+
+
+class Older(Config):
+    """The configuration of an app, before a key was added to it."""
+
+    train: TrainConfig
+
+
+class Newer(Older):
+    """… and after."""
+
+    sharpness: float = 0.0
+
+
+@pytest.mark.parametrize("resume", ["auto", "step_7.pt"])
+def test_a_run_older_than_a_key_goes_on_where_the_key_has_its_default(toy, tmp_path, resume):
+    settings = toy.config()
+    folder = tmp_path / "cut/toy/run"
+    expected = toy.outcome(
+        toy.engine_run(tmp_path / "whole", settings, whole=Newer(train=settings))
+    )
+    stopped = toy.Spoiled(toy.train, at((1, 1), terminate))
+    with pytest.raises(Interrupted):
+        toy.engine_run(tmp_path / "cut", settings, train=stopped, whole=Older(train=settings))
+    if resume != "auto":
+        resume = str(folder / "checkpoints" / resume)
+    sharper = Newer(train=settings, sharpness=0.5)
+    with pytest.raises(InputError, match=r"sharpness: the run has 0.0, asked for 0.5"):
+        toy.engine(tmp_path / "cut", settings=settings, whole=sharper, resume=resume)
+    newer = Newer(train=settings)
+    made = toy.engine_run(tmp_path / "cut", settings, whole=newer, resume=resume)
+    assert toy.same(toy.outcome(made), expected)
+    assert RunFolder.at(folder).config["sharpness"] == 0.0
+
+
+def test_a_checkpoint_older_than_a_key_is_not_of_a_run_with_another_value(toy, tmp_path):
+    settings = toy.config()
+    toy.engine_run(tmp_path, settings, whole=Older(train=settings))
+    file = tmp_path / "toy/run/checkpoints/epoch_2.pt"
+    options = {"name": "other", "resume": str(file)}
+    sharper = Newer(train=settings, sharpness=0.5)
+    with pytest.raises(InputError, match=r"epoch_2.pt: .*\n  sharpness: the run has 0.0, asked"):
+        toy.engine_run(tmp_path, settings, whole=sharper, **options)
 
 
 def test_other_data_stop_the_run(toy, tmp_path):

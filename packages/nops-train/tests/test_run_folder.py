@@ -5,11 +5,13 @@ import math
 import os
 import resource
 import signal
+from typing import Annotated, Literal
 
 import pytest
 import yaml
-from nops_train import InputError, RunFolder, Study, read_events
+from nops_train import Config, InputError, RunFolder, Study, read_events
 from nops_train._events import EventLog
+from pydantic import Field
 
 CONFIG = {"train": {"epochs": 2, "learning_rate": 1e-5, "freeze": ()}, "name": "ä", "none": None}
 
@@ -89,6 +91,116 @@ def test_neutral_keys_may_differ(tmp_path):
         open_run(tmp_path, config={**changed, "train": {"device": "cpu", "epochs": 1}})
 
 
+class Fixed(Config):
+    """A section of one kind …"""
+
+    kind: Literal["fixed"] = "fixed"
+    value: float = 1.0
+
+
+class Ramp(Config):
+    """… or of another."""
+
+    kind: Literal["ramp"] = "ramp"
+    stop: float = 5.0
+
+
+class Inner(Config):
+    """A section that gained `width` and `rate`."""
+
+    steps: int
+    width: int = 8
+    rate: float = 1e-5
+
+
+class Whole(Config):
+    """A configuration that gained a section, and keys in the others."""
+
+    inner: Inner = Inner(steps=1, width=4)
+    rule: Annotated[Fixed | Ramp, Field(discriminator="kind")] = Fixed(value=3.0)
+    extra: Ramp = Ramp()
+    words: tuple[str, ...] = ()
+
+
+def open_older(root, stored, config, **options):
+    """A run whose `config.yaml` is older than the class of `config`, opened with that."""
+    open_run(root, config=stored)
+    return open_run(root, config=config, **options)
+
+
+@pytest.mark.parametrize(
+    ("stored", "config"),
+    [
+        ({}, Whole()),
+        (
+            {"inner": {"steps": 1}},
+            Whole(),
+        ),  # of the section in the class, not of the section's class
+        ({"inner": {"steps": 7, "width": 4}}, Whole(inner=Inner(steps=7, width=4))),
+        ({"rule": {"kind": "fixed"}}, Whole()),
+        ({"rule": {"kind": "ramp"}}, Whole(rule=Ramp())),
+        ({"words": []}, Whole()),
+    ],
+)
+def test_a_key_that_an_older_run_lacks_counts_as_its_default(tmp_path, stored, config):
+    run = open_older(tmp_path, stored, config)
+    assert RunFolder.at(run.path).config == run.config == config.model_dump(mode="json")
+    (note,) = read_events(run.path / "sessions.jsonl")
+    assert note["event"] == "config_completed"
+    assert "extra.stop" in note["keys"]
+    before = (run.path / "config.yaml").stat().st_mtime_ns
+    open_run(tmp_path, config=config)
+    assert (run.path / "config.yaml").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("stored", "config", "lines"),
+    [
+        ({}, Whole(extra=Ramp(stop=6.0)), ["  extra.stop: the run has 5.0, asked for 6.0"]),
+        (
+            {"inner": {"steps": 2}},
+            Whole(inner=Inner(steps=2)),
+            ["  inner.width: the run has 4, asked for 8"],
+        ),
+        (
+            {"inner": {"steps": 2}, "words": ["a"]},
+            Whole(),
+            [
+                "  inner.steps: the run has 2, asked for 1",
+                "  words: the run has ['a'], asked for []",
+            ],
+        ),
+        (
+            {"rule": {"kind": "ramp"}},
+            Whole(),
+            [
+                "  rule.kind: the run has 'ramp', asked for 'fixed'",
+                "  rule.stop: the run has 5.0, asked for nothing",
+                "  rule.value: the run has nothing, asked for 3.0",
+            ],
+        ),
+    ],
+)
+def test_any_other_value_of_it_is_a_difference(tmp_path, stored, config, lines):
+    with pytest.raises(InputError) as error:
+        open_older(tmp_path, stored, config)
+    assert str(error.value).split("\n")[1:-1] == lines
+    assert open_older(tmp_path, stored, config, resume="force").config == config.model_dump(
+        mode="json"
+    )
+
+
+def test_a_key_that_is_gone_is_a_difference(tmp_path):
+    with pytest.raises(InputError) as error:
+        open_older(tmp_path, {"gone": 1}, Whole())
+    assert "  gone: the run has 1, asked for nothing" in str(error.value).split("\n")
+
+
+def test_plain_values_have_no_defaults(tmp_path):
+    with pytest.raises(InputError, match=r"extra.stop: the run has nothing, asked for 5.0"):
+        open_older(tmp_path, {}, Whole().model_dump(mode="json"))
+
+
 def test_force_takes_the_new_configuration(tmp_path):
     open_run(tmp_path)
     run = open_run(tmp_path, config={"other": 1}, resume="force")
@@ -115,6 +227,9 @@ def test_folders_that_cannot_be_made_or_read(tmp_path):
         open_run(tmp_path)
     (run.path / "summary.json").write_text("{")
     with pytest.raises(InputError, match=r"summary.json: no JSON"):
+        run.summary()
+    (run.path / "summary.json").write_text("[1]")
+    with pytest.raises(InputError, match=r"summary.json: holds list, expected names"):
         run.summary()
 
 

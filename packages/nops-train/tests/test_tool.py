@@ -170,8 +170,15 @@ def test_an_export_is_written_and_inspected(toy, tmp_path, out):
         assert "SHA-256 agrees with config.json" in text
         assert "  first.weight  4 × 3  F32" in text
         assert "  train: epochs 2" in text
-    file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
+    whole, about = file.read_bytes(), file.with_name("config.json")
+    file.write_bytes(whole[:-4] + b"\0\0\0\1")
     assert "damaged: SHA-256 is" in out("inspect", file, code=2)
+    file.write_bytes(whole)
+    for text, told in (("{", "config.json: no JSON"), ("[1]", "config.json: holds list")):
+        about.write_text(text)
+        assert told in out("inspect", file, code=2)
+    about.unlink()
+    assert "none to compare with" in out("inspect", file)
     file.write_bytes(b"{}")
     assert "no safetensors file" in out("inspect", file, code=2)
 

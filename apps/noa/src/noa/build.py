@@ -109,8 +109,7 @@ def _batches(
             raise InputError(
                 f"data.num_{split} = {count} for {world.size} ranks, expected one each"
             )
-        bounds = [count * rank // world.size for rank in (world.rank, world.rank + 1)]
-        stretch, world = Stretch(windows, *bounds), World()
+        stretch, world = Stretch.share(windows, count, world), World()
     sampler = ResumableSampler(
         len(stretch),
         batch_size=config.train.batch_size,
@@ -130,6 +129,12 @@ class Stretch:
     def __init__(self, windows: Windows, first: int, stop: int) -> None:
         assert 0 <= first <= stop <= len(windows)
         self._windows, self._first, self._stop = windows, first, stop
+
+    @classmethod
+    def share(cls, windows: Windows, count: int, world: World) -> "Stretch":
+        """This rank's part of the first `count` items: each is some rank's, parts differ by one."""
+        first, stop = (count * rank // world.size for rank in (world.rank, world.rank + 1))
+        return cls(windows, first, stop)
 
     def __len__(self) -> int:
         return self._stop - self._first

@@ -39,9 +39,8 @@ NEUTRAL = ("train.device", "train.num_workers", *WATCHING, *SAVING, "data.path",
 def train_run(config: NoaConfig, call: Invocation) -> Evaluation | None:
     """Train, or go on; then, on one rank, evaluate the best model and write the report."""
     config = settle_data(_continued(config, call), explicit=call.explicit)
-    plain = config.model_dump(mode="json")
     run = RunFolder.open(
-        call.runs, app="noa", name=call.name, config=plain, resume=call.resume, neutral=NEUTRAL
+        call.runs, app="noa", name=call.name, config=config, resume=call.resume, neutral=NEUTRAL
     )
     call.folder = run.path
     ensure_data(config)

@@ -1,15 +1,13 @@
 """Adaptive Fourier neural operator: mixing in space by one small network per wavenumber."""
 
-import logging
 import math
-from functools import lru_cache
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-logger = logging.getLogger(__name__)
+from nops_models._fourier import inverse, keep_modes, say_all_kept
 
 
 class AFNOMixer(nn.Module):
@@ -99,17 +97,17 @@ class AFNOMixer(nn.Module):
         rows, columns = self._kept(height, width)
         with torch.autocast(features.device.type, enabled=False):
             values = features.to(torch.promote_types(features.dtype, torch.float32))
-            coefficients = _keep_modes(torch.fft.rfft2(values, norm="forward"), rows, columns)
+            coefficients = keep_modes(torch.fft.rfft2(values, norm="forward"), rows, columns)
             mixed = self._mix(torch.view_as_real(coefficients))
-            return _inverse(mixed, height=height, width=width).to(features.dtype)
+            return inverse(mixed, height=height, width=width).to(features.dtype)
 
     def _kept(self, height: int, width: int) -> tuple[int, int]:
         """Rows kept for each sign, the zeroth included, and columns kept."""
         rows, columns = height // 2 + 1, width // 2 + 1
         if self.modes is None:
             return rows, columns
-        if self.modes > min(rows, columns) and not torch.compiler.is_compiling():
-            _say_all_kept(self.modes, height, width)
+        if self.modes > min(rows, columns):
+            say_all_kept(self.modes, height=height, width=width, rows=rows, columns=columns)
         return min(self.modes, rows), min(self.modes, columns)
 
     def _mix(self, coefficients: Tensor) -> Tensor:
@@ -158,44 +156,3 @@ def _as_real(weight: Tensor) -> Tensor:
 def _as_rows(bias: Tensor) -> Tensor:
     """Biases [2, g, o] as rows [g, 1, 2o]."""
     return bias.transpose(0, 1).flatten(1).unsqueeze(1)
-
-
-def _keep_modes(coefficients: Tensor, rows: int, columns: int) -> Tensor:
-    """Coefficients `[..., H, W//2+1]` without rows |k| ≥ rows and columns k ≥ columns."""
-    height = coefficients.shape[-2]
-    kept = coefficients[..., :columns]
-    if 2 * rows - 1 >= height:
-        return kept
-    return torch.cat((kept[..., :rows, :], kept[..., height - rows + 1 :, :]), dim=-2)
-
-
-def _inverse(coefficients: Tensor, *, height: int, width: int) -> Tensor:
-    """Field `[..., H, W]` of kept coefficients `[..., h, m, 2]`; absent ones are zero."""
-    missing = height - coefficients.shape[-3]
-    if missing:
-        rows = (coefficients.shape[-3] + 1) // 2
-        low, high = coefficients.split((rows, coefficients.shape[-3] - rows), dim=-3)
-        low = nn.functional.pad(low, (0, 0, 0, 0, 0, missing))
-        coefficients = torch.cat((low, high), dim=-3)
-    lines = torch.fft.ifft(torch.view_as_complex(coefficients), dim=-2, norm="forward")
-    lines = torch.view_as_real(lines)
-    lines = torch.view_as_complex(lines * _self_conjugate_mask(lines, width))
-    return torch.fft.irfft(lines, n=width, norm="forward")
-
-
-def _self_conjugate_mask(lines: Tensor, width: int) -> Tensor:
-    """Zero for the imaginary part of columns that are their own conjugate, one elsewhere [m, 2].
-
-    After the inverse along rows, dropping it is what making the columns Hermitian before would do.
-    """
-    column = torch.arange(lines.shape[-2], device=lines.device)
-    imaginary = (column != 0) & (2 * column != width)
-    return torch.stack((torch.ones_like(imaginary), imaginary), dim=-1).to(lines.dtype)
-
-
-@lru_cache(maxsize=256)
-def _say_all_kept(modes: int, height: int, width: int) -> None:
-    logger.warning(
-        "modes=%d is beyond a grid of %dx%d, which has %d wavenumbers by %d: all it has are kept.",
-        *(modes, height, width, height // 2 + 1, width // 2 + 1),
-    )

@@ -201,6 +201,22 @@ def load_run_config(config: type[ConfigT], folder: str | Path) -> ConfigT:
     return parse_config(config, read_yaml(file), source=str(file))
 
 
+def completed(config: type[BaseModel], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored config with the keys that it lacks at the defaults of the class, in plain values.
+
+    So a run made before a key was added counts as one with that key's default. What does not fit
+    the class, such as a config with a key that is gone, stays as it is.
+
+    Args:
+        config: The config class of today.
+        stored: The config of a run, nested, in plain values.
+    """
+    try:
+        return parse_config(config, stored, source="the run").model_dump(mode="json")
+    except InputError:
+        return dict(stored)
+
+
 def resumed_config(
     config: ConfigT, stored: Mapping[str, Any], *, explicit: Iterable[str], source: str
 ) -> ConfigT:

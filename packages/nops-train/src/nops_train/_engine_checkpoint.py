@@ -58,9 +58,9 @@ def check_agrees(
     Raises:
         InputError: With the keys and both values.
     """
+    run.check_config(state["config"], where=where)
     if run.resume == "force":
         return
-    check_same(differences(state["config"], run.config), neutral=run.neutral, where=where)
     check_same(
         differences({"data": state["fingerprint"]}, {"data": dict(fingerprint)}),
         neutral=(),

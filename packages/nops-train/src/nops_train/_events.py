@@ -44,14 +44,17 @@ def read_record(path: Path) -> dict[str, Any]:
     """A JSON file with its non-finite floats back; empty where there is none yet.
 
     Raises:
-        InputError: If it is no JSON.
+        InputError: If it is no JSON object.
     """
     if not path.is_file():
         return {}
     try:
-        return restored(json.loads(path.read_text(encoding="utf-8")))
+        content = restored(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
         raise InputError(f"{path}: no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds {type(content).__name__}, expected names and values")
+    return content
 
 
 def as_json(record: Mapping[str, Any]) -> str:

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
 from nops_train._checkpoint import remove_leftovers, write_text
 from nops_train._checkpoint_folder import CheckpointFolder
+from nops_train._command_line_layers import completed
 from nops_train._errors import InputError
 from nops_train._events import EventLog, as_json, read_record
 from nops_train._run_folder_diff import check_same, differences
@@ -36,6 +38,8 @@ class RunFolder:
     Attributes:
         path: The folder.
         config: The configuration of the run, in plain values.
+        config_class: The class whose defaults stand for keys that an older run lacks; None: it lacks
+            them.
         resume: "auto", "never" or "force".
         resume_file: The checkpoint to go on from, where one was named.
         neutral: Dotted keys of the configuration that may differ when a run goes on.
@@ -49,6 +53,7 @@ class RunFolder:
         path: str | os.PathLike[str],
         *,
         config: Mapping[str, Any],
+        config_class: type[BaseModel] | None = None,
         resume: str = "auto",
         resume_file: Path | None = None,
         neutral: tuple[str, ...] = (),
@@ -56,6 +61,7 @@ class RunFolder:
     ) -> None:
         self.path = Path(path)
         self.config = dict(config)
+        self.config_class = config_class
         self.resume = resume
         self.resume_file = resume_file
         self.neutral = neutral
@@ -70,7 +76,7 @@ class RunFolder:
         *,
         app: str,
         name: str,
-        config: Mapping[str, Any],
+        config: Mapping[str, Any] | BaseModel,
         resume: str = "auto",
         neutral: tuple[str, ...] = (),
     ) -> "RunFolder":
@@ -82,7 +88,8 @@ class RunFolder:
             root: Folder of all runs.
             app: Name of the app.
             name: Name of the run.
-            config: The configuration in plain values (`model_dump(mode="json")`).
+            config: The configuration: a `Config`, or plain values. A run that was made before a key was
+                added to the class of a `Config` counts as one with that key's default.
             resume: "auto" continues a run of the same configuration; "never" starts `<name>-2`, `-3` …
                 where `<name>` is taken; "force" continues although configuration or data differ; a file
                 continues from that checkpoint.
@@ -93,7 +100,8 @@ class RunFolder:
             InputError: If the folder cannot be written, the configuration differs (with the keys and both
                 values), or `resume` names no file.
         """
-        config = _as_yaml_reads_it(config)
+        config_class = type(config) if isinstance(config, BaseModel) else None
+        plain = _as_yaml_reads_it(config)
         resume_file = None
         if resume not in RESUME_MODES:
             resume_file = _checkpoint_file(resume)
@@ -103,12 +111,14 @@ class RunFolder:
             path = Path(root) / app / name
             if resume == "never":
                 path = _newest_folder(path) if _was_restarted() else _free_folder(path)
-            cls(path, config=config, resume=resume, neutral=neutral)._write_config()
+            run = cls(path, config=plain, config_class=config_class, resume=resume, neutral=neutral)
+            run._write_config()
             return path
 
         return cls(
             world.from_main(make),
-            config=config,
+            config=plain,
+            config_class=config_class,
             resume=resume,
             resume_file=resume_file,
             neutral=neutral,
@@ -151,7 +161,7 @@ class RunFolder:
         """`summary.json`; empty where there is none yet.
 
         Raises:
-            InputError: If it is no JSON.
+            InputError: If it is no JSON object.
         """
         return read_record(self.path / "summary.json")
 
@@ -160,6 +170,28 @@ class RunFolder:
         if self.follows:
             return
         write_text(self.path / "summary.json", as_json({**self.summary(), **fields}))
+
+    def check_config(self, stored: Mapping[str, Any], *, where: str) -> dict[str, str]:
+        """Stop where a stored configuration is another one; neutral keys and `resume="force"` pass.
+
+        A key that it lacks counts with its default in `config_class`.
+
+        Args:
+            stored: The configuration in `config.yaml` or a checkpoint.
+            where: How messages call the place.
+
+        Returns:
+            Dotted keys that differ all the same, each with a line that names both values.
+
+        Raises:
+            InputError: With the keys and both values.
+        """
+        if self.config_class is not None:
+            stored = completed(self.config_class, stored)
+        found = differences(stored, self.config)
+        if self.resume != "force":
+            check_same(found, neutral=self.neutral, where=where)
+        return found
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -185,12 +217,15 @@ class RunFolder:
         path = self.path / "config.yaml"
         _make_folder(self.path)
         if path.is_file():
-            found = differences(read_config(self.path), self.config)
-            if self.resume != "force":
-                check_same(found, neutral=self.neutral, where=str(path))
-            if not found:
+            stored = read_config(self.path)
+            changed = self.check_config(stored, where=str(path))
+            missing = [key for key in differences(stored, self.config) if key not in changed]
+            if changed:
+                self.note("config_changed", changes=list(changed.values()))
+            if missing:
+                self.note("config_completed", keys=missing)
+            if not (changed or missing):
                 return
-            self.note("config_changed", changes=list(found.values()))
         write_text(path, yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
 
 
@@ -212,9 +247,10 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     return config
 
 
-def _as_yaml_reads_it(config: Mapping[str, Any]) -> dict[str, Any]:
+def _as_yaml_reads_it(config: Mapping[str, Any] | BaseModel) -> dict[str, Any]:
+    plain = config.model_dump(mode="json") if isinstance(config, BaseModel) else dict(config)
     try:
-        return yaml.safe_load(yaml.safe_dump(dict(config), sort_keys=False))
+        return yaml.safe_load(yaml.safe_dump(plain, sort_keys=False))
     except yaml.YAMLError as error:
         raise TypeError(
             f"config must hold plain values (numbers, strings, lists, dicts): {error}"

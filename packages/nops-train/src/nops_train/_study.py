@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from nops_train._checkpoint import write_text
 from nops_train._errors import InputError
 from nops_train._events import as_json, read_record
@@ -55,7 +57,7 @@ class Study:
         self,
         child: str,
         *,
-        config: Mapping[str, Any],
+        config: Mapping[str, Any] | BaseModel,
         resume: str = "auto",
         neutral: tuple[str, ...] = (),
     ) -> RunFolder:
@@ -74,7 +76,7 @@ class Study:
         """`study.json`; empty where there is none yet.
 
         Raises:
-            InputError: If it is no JSON.
+            InputError: If it is no JSON object.
         """
         return read_record(self.path / "study.json")
 

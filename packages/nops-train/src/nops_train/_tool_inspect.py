@@ -1,6 +1,5 @@
 """What is in a checkpoint, an export or a run folder. Nothing in a file is ever executed."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from nops_train._checkpoint_folder import BEST, CheckpointFolder
 from nops_train._checkpoint_weights import WEIGHTS
 from nops_train._command_line_help import console
 from nops_train._errors import CheckFailed, InputError
+from nops_train._events import read_record
 from nops_train._tool_runs import describe, spell
 
 Row = tuple[str, tuple[int, ...], str]
@@ -108,7 +108,7 @@ def _inspect_safetensors(path: Path) -> None:
             rows = [(n, tuple(s.get_shape()), s.get_dtype()) for n, s in slices.items()]
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: damaged, or no safetensors file: {error}") from error
-    about = _about(path.with_name("config.json"))
+    about = read_record(path.with_name("config.json"))
     facts = {"file": f"{path}, {path.stat().st_size:,} bytes", "sums": _check_sum(path, about)}
     for key in ("checkpoint", "position", "metrics", "versions"):
         if value := about.get(key):
@@ -129,16 +129,6 @@ def _check_sum(path: Path, about: Mapping[str, Any]) -> str:
             f"{path}: damaged: SHA-256 is {found[:12]}…, config.json says {expected[:12]}…"
         )
     return "SHA-256 agrees with config.json"
-
-
-def _about(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: no JSON: {error}") from error
-    return content if isinstance(content, dict) else {}
 
 
 def _words(values: Mapping[str, Any]) -> str:

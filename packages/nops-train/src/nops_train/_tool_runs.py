@@ -12,7 +12,7 @@ import yaml
 
 from nops_train._command_line_help import console
 from nops_train._errors import InputError
-from nops_train._events import LONGEST_LINE, restored
+from nops_train._events import LONGEST_LINE, read_record, restored
 from nops_train._run_folder_lock import lock_owner
 
 DEEPEST = 4  # folders beneath the one that is searched; a study's run lies three deep
@@ -180,10 +180,9 @@ def _config(path: Path) -> Any:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = restored(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        return read_record(path)
+    except (OSError, InputError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _nested(value: Any, *keys: str) -> Any:
