@@ -1,5 +1,6 @@
 """The vorticity solvers: exact flows, budgets, order, and what must not depend on what."""
 
+import dataclasses
 import math
 import re
 
@@ -228,6 +229,12 @@ def test_stable_step_golden():
 # ---- independence ----
 
 
+def test_an_expanded_state_is_taken(flow):
+    start = flow.initial(1, seed=3)
+    found = flow.step(start.expand(3, -1, -1, -1), 0.05)
+    assert torch.equal(found, flow.step(start, 0.05).expand(3, -1, -1, -1))
+
+
 def test_batch_independence_to_the_bit(flow):
     start = flow.initial(11, seed=3)
     stable = float(flow.stable_dt(start).min()) / 2
@@ -235,7 +242,11 @@ def test_batch_independence_to_the_bit(flow):
     for options in ({"dt": stable}, {}):
         frames = flow.solve(start, times=[0.0, 0.3], **options)
         for part in (slice(0, 1), slice(4, 7)):
-            assert torch.equal(frames[part], flow.solve(start[part], times=[0.0, 0.3], **options))
+            alone = flow.solve(start[part].clone(), times=[0.0, 0.3], **options)
+            assert torch.equal(frames[part], alone)
+            u = flow.velocity(frames)
+            assert torch.equal(u[part], flow.velocity(alone.clone()))
+            assert torch.equal(flow.vorticity(u)[part], flow.vorticity(u[part].clone()))
 
 
 def test_seeds(flow):
@@ -303,6 +314,38 @@ def test_gradients(name):
     assert torch.autograd.gradcheck(lambda w: flow.solve(w, times=[0.1, 0.3]), (start,))
     assert torch.autograd.gradcheck(lambda w: flow.vorticity(flow.velocity(w)), (start,))
     assert torch.autograd.gradcheck(lambda w: flow.budget(w)[:2], (start,))
+
+
+def test_the_core_takes_a_damping_per_sample():
+    """Two flows of different viscosity in one batch are the two flows."""
+    core = FLOWS["decaying"]._core
+    start = FLOWS["decaying"].initial(2, seed=0)
+    viscosity = torch.tensor([0.01, 0.1], dtype=torch.float64)
+    modes, _ = core.advance(
+        core.modes(start[:, 0]) * core.kept,
+        damping=viscosity[:, None, None] * core.squared,
+        forcing=None,
+        step=0.05,
+        num_steps=4,
+    )
+    for sample, value in enumerate((0.01, 0.1)):
+        flow = DecayingTurbulence2D(resolution=16, viscosity=value)
+        expected = flow.step(start[sample : sample + 1], 0.05, steps=4)
+        assert_close(core.field(modes)[sample], expected[0, 0], rtol=0, atol=1e-13)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["kolmogorov", "odd"])
+def test_cuda_agrees_with_the_cpu(name):
+    flow = FLOWS[name]
+    cuda = dataclasses.replace(flow, device="cuda")
+    start = flow.initial(3, seed=0)
+    found = cuda.solve(start, times=[0.0, 0.3], dt=0.02)
+    assert found.is_cuda
+    assert cuda.initial(3, seed=0).is_cuda
+    assert_close(found.cpu(), flow.solve(start, times=[0.0, 0.3], dt=0.02), rtol=0, atol=1e-11)
+    assert_close(cuda.velocity(found).cpu(), flow.velocity(found.cpu()), rtol=0, atol=1e-12)
 
 
 def test_float32_follows_float64():

@@ -17,7 +17,7 @@ from nops_physics._initial import (
     sinusoids,
 )
 from nops_physics._mixture import DEFAULT_KINDS, initial_mixture
-from nops_physics._periodic_flow import Budget
+from nops_physics._periodic_flow import Budget, PeriodicFlow
 from nops_physics._random_conv import RandomConvOperator, SmoothSpec
 from nops_physics._random_field import random_field
 from nops_physics._registry import DOMAIN_NAMES, make_domain
@@ -35,6 +35,7 @@ __all__ = [
     "Heat",
     "KolmogorovFlow",
     "Parameter",
+    "PeriodicFlow",
     "RandomConvOperator",
     "SmoothSpec",
     "TaylorGreen",

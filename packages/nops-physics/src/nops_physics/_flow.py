@@ -14,6 +14,8 @@ from nops_physics._vorticity import VorticityCore, largest_kept
 class DecayingTurbulence2D(PeriodicFlow):
     """d_t w + u.grad w = viscosity lap(w) in a periodic square, unforced.
 
+    `PeriodicFlow` has the methods: `initial`, `step`, `solve`, `velocity`, `budget` and others.
+
     Attributes:
         resolution: Cells per axis, at least 4.
         length: The domain's length along each axis.
@@ -53,6 +55,7 @@ class KolmogorovFlow(PeriodicFlow):
     """d_t w + u.grad w = viscosity lap(w) - drag w - A q cos(q x_2): the force is A sin(q x_2).
 
     The force points along axis 1 and varies along axis 2; q = 2 pi forcing_wavenumber / length.
+    `PeriodicFlow` has the methods: `initial`, `step`, `solve`, `velocity`, `budget` and others.
 
     Attributes:
         resolution: Cells per axis, at least 4.

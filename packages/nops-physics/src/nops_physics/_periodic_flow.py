@@ -45,7 +45,7 @@ class Budget(NamedTuple):
 
 
 class PeriodicFlow(abc.ABC):
-    """What the flows in a periodic square have in common; states are vorticities.
+    """What `KolmogorovFlow` and `DecayingTurbulence2D` have in common; states are vorticities.
 
     Pseudo-spectral with the 2/3 rule, Runge-Kutta 4 with an integrating factor: viscosity and
     drag are exact. A state is `[sample, 1, height, width]`; its mean and the modes that the 2/3
@@ -122,14 +122,16 @@ class PeriodicFlow(abc.ABC):
     ) -> Float[Tensor, "*batch 2 height width"]:
         """Velocity of mean zero, component i along grid axis i."""
         self._check_channels(vorticity, 1)
-        return self._core.velocity(self._core.modes(vorticity[..., 0, :, :]))
+        core = self._core
+        return self._each(lambda w: core.velocity(core.modes(w[..., 0, :, :])), vorticity)
 
     def vorticity(
         self, velocity: Float[Tensor, "*batch 2 height width"]
     ) -> Float[Tensor, "*batch 1 height width"]:
         """d_1 u_2 - d_2 u_1; a mean velocity, and a part with divergence, leave no trace."""
         self._check_channels(velocity, 2)
-        return self._core.field(self._core.curl(velocity)).unsqueeze(-3)
+        core = self._core
+        return self._each(lambda u: core.field(core.curl(u)).unsqueeze(-3), velocity)
 
     # ---- time ----
 
@@ -270,13 +272,27 @@ class PeriodicFlow(abc.ABC):
         side = self.resolution
         check_state(vorticity, name=self.name, channels=1, shape=(side, side))
         self._check_finite(vorticity[:, None])
-        # samples that begin on no whole cache line would be rounded by their place in the batch
-        aligned = side % 8 == 0 or torch.device(self.device).type != "cpu"
-        if singly or not aligned:
-            result = torch.cat([compute(state) for state in vorticity.split(1)])
+        if singly or not self._aligned:
+            result = torch.cat([compute(state.clone()) for state in vorticity.split(1)])
         else:
-            result = by_chunks(compute, vorticity, numel=2 * side**2)
+            result = by_chunks(compute, vorticity.clone(), numel=2 * side**2)
         return result.unsqueeze(-3)
+
+    @property
+    def _aligned(self) -> bool:
+        """Whether samples may be computed together and keep their bits.
+
+        On the CPU, one that does not begin on a whole cache line is rounded by its place.
+        """
+        return self.resolution % 8 == 0 or torch.device(self.device).type != "cpu"
+
+    def _each(self, compute: Callable[[Tensor], Tensor], fields: Tensor) -> Tensor:
+        """Call `compute` on fields [..., channel, *grid], one by one where bits ask for it."""
+        if self._aligned or fields.ndim == 3:
+            return compute(fields)
+        leading = fields.shape[:-3]
+        results = [compute(field.clone()) for field in fields.reshape(-1, *fields.shape[-3:])]
+        return torch.stack(results).unflatten(0, leading)
 
     def _check_finite(self, frames: Tensor) -> Tensor:
         return check_finite(frames, name=self.name, channel_names=("vorticity",))

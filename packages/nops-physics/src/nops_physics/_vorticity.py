@@ -78,7 +78,9 @@ class VorticityCore:
 
     def modes(self, field: Tensor) -> Tensor:
         """Modes of fields [..., *grid], unfiltered."""
-        return torch.fft.rfft2(field.to(self.device, self.dtype), norm="forward")
+        # MKL refuses an expanded view (stride 0) in some releases of torch
+        field = field.to(self.device, self.dtype).contiguous()
+        return torch.fft.rfft2(field, norm="forward")
 
     def field(self, modes: Tensor) -> Tensor:
         """Fields [..., *grid] of modes."""
