@@ -279,6 +279,16 @@ def test_step_and_solve_agree(flow):
     assert_close(single, solved, rtol=0, atol=1e-12)
 
 
+def test_times_in_float32_take_no_further_step():
+    """Frame 99 is 0.240002 after frame 98 in float32; it takes fifteen steps of 0.016 all the same."""
+    flow = FLOWS["decaying"]
+    start = flow.initial(1, seed=0)
+    duration = float((torch.arange(100) * 0.24).diff().max())
+    assert duration > 0.240001
+    found = flow.solve(start, times=[duration], dt=0.016)[:, 0]
+    assert torch.equal(found, flow.step(start, duration / 15, steps=15))
+
+
 def test_without_dt_the_step_is_the_largest_that_is_stable():
     """The stable step 0.5 in an interval of 1.1 takes three steps, exactly as steps of 1.1 / 3."""
     exact = TaylorGreen(viscosity=0.01, resolution=16)
