@@ -13,6 +13,8 @@ from nops_data._fingerprint import data_fingerprint, file_fingerprints
 from nops_data._generate import Generated, Progress, generate, pending
 from nops_data._loader import Batches, loader
 from nops_data._normaliser import Normaliser
+from nops_data._npz_import import import_npz
+from nops_data._npz_tree import NpzSplit
 from nops_data._plan import Plan, Request, SplitPlan
 from nops_data._reader import WellReader
 from nops_data._sampler import Draw, ResumableSampler
@@ -27,6 +29,7 @@ __all__ = [
     "Generated",
     "LayoutError",
     "Normaliser",
+    "NpzSplit",
     "Plan",
     "Progress",
     "Request",
@@ -40,6 +43,7 @@ __all__ = [
     "data_fingerprint",
     "file_fingerprints",
     "generate",
+    "import_npz",
     "loader",
     "pending",
     "stored_attributes",

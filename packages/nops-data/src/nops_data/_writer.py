@@ -13,7 +13,7 @@ from nops_data._finite import first_nonfinite
 from nops_data._hdf5 import PARTIAL, SPLITS, as_numpy, get_dataset, publish
 from nops_data._layout import GROUPS
 from nops_data._provenance import GROUP
-from nops_data._skeleton import FileSpec, NewField, create_file, make_axes
+from nops_data._skeleton import Axis, FileSpec, NewField, create_file, make_axes
 
 
 class WellWriter:
@@ -106,6 +106,10 @@ class WellWriter:
         publish(temporary, path)
         return path
 
+    def axes(self, grid: Sequence[int]) -> tuple[Axis, ...]:
+        """The spatial axes of a file with this many points along each."""
+        return make_axes(self.spatial_dims, grid, sides=self._sides, lengths=self._lengths)
+
     def _spec(
         self,
         fields: dict[str, np.ndarray],
@@ -116,7 +120,7 @@ class WellWriter:
         if times.ndim != 1 or not len(times):
             raise ValueError(f"times: found shape {times.shape}, expected (time)")
         samples, grid = _sizes(fields, len(self.spatial_dims))
-        axes = make_axes(self.spatial_dims, grid, sides=self._sides, lengths=self._lengths)
+        axes = self.axes(grid)
         lead = (samples, *times.shape, *grid)
         moving = [
             NewField(name=name, order=_order(name, values, lead=lead, num_dims=len(grid)))

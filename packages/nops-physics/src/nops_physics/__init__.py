@@ -7,6 +7,7 @@ read nor changed.
 """
 
 from nops_physics._domain import Domain, Parameter, physical_parameters
+from nops_physics._flow import DecayingTurbulence2D, KolmogorovFlow
 from nops_physics._gray_scott import GrayScott
 from nops_physics._heat import Heat
 from nops_physics._initial import (
@@ -16,20 +17,28 @@ from nops_physics._initial import (
     sinusoids,
 )
 from nops_physics._mixture import DEFAULT_KINDS, initial_mixture
+from nops_physics._periodic_flow import Budget, PeriodicFlow
 from nops_physics._random_conv import RandomConvOperator, SmoothSpec
+from nops_physics._random_field import random_field
 from nops_physics._registry import DOMAIN_NAMES, make_domain
 from nops_physics._sampling import sobol_parameters
 from nops_physics._seeds import derive_seed
+from nops_physics._taylor_green import TaylorGreen
 
 __all__ = [
     "DEFAULT_KINDS",
     "DOMAIN_NAMES",
+    "Budget",
+    "DecayingTurbulence2D",
     "Domain",
     "GrayScott",
     "Heat",
+    "KolmogorovFlow",
     "Parameter",
+    "PeriodicFlow",
     "RandomConvOperator",
     "SmoothSpec",
+    "TaylorGreen",
     "derive_seed",
     "gaussian_blobs",
     "gaussian_random_field",
@@ -37,6 +46,7 @@ __all__ = [
     "make_domain",
     "multiscale_field",
     "physical_parameters",
+    "random_field",
     "sinusoids",
     "sobol_parameters",
 ]

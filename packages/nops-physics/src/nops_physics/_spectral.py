@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+TIE_GUARD = 1e-9  # half-integer radii occur with unequal lengths; rounding must not decide them
+
 
 def grid_dims(shape: Sequence[int]) -> tuple[int, ...]:
     """The trailing axes that a grid of this shape takes, as negative numbers."""
@@ -66,6 +68,23 @@ def mode_weights(shape: Sequence[int]) -> Tensor:
     if shape[-1] % 2 == 0:
         weights[-1] = 1.0
     return weights
+
+
+def shell_numbers(shape: Sequence[int], lengths: Sequence[float]) -> Tensor:
+    """Shell of each mode: j holds j - 1/2 <= |k|/dk < j + 1/2, dk = 2 pi over the shortest length.
+
+    A mode on the border of two shells belongs to the upper one, on every machine.
+    """
+    radius = squared_cycles(shape, lengths).sqrt() * min(lengths)
+    return torch.floor(radius + 0.5 + TIE_GUARD).long()
+
+
+def inside_nyquist(shape: Sequence[int]) -> Tensor:
+    """Whether each mode is off the Nyquist wavenumber of every even side: it has derivatives."""
+    inside = torch.ones((), dtype=torch.bool)
+    for side, values in zip(shape, cycles(shape, shape), strict=True):
+        inside = inside & (2 * values.abs() * side < side - 0.5)
+    return inside
 
 
 def random_modes(channels: int, *, shape: Sequence[int], generator: torch.Generator) -> Tensor:
