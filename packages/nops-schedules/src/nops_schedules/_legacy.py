@@ -36,7 +36,7 @@ def rename_legacy_losses(
 
     Args:
         components: Anything by name of the component; names that were never changed are kept.
-        stacklevel: Of the warnings, as `warnings.warn` counts from here.
+        stacklevel: Of the warnings, as `warnings.warn` counts: 2 is the caller.
 
     Returns:
         A new dict in the same order. Each old name gives one `DeprecationWarning`.
@@ -56,5 +56,5 @@ def rename_legacy_losses(
         if new != name:
             note = _MSE_NOTE if "MSE" in name.upper() else ""
             text = f"the loss component '{name}' is called '{new}' now.{note}"
-            warnings.warn(text, DeprecationWarning, stacklevel=stacklevel + 1)
+            warnings.warn(text, DeprecationWarning, stacklevel=stacklevel)
     return renamed

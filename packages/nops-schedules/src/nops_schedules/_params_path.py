@@ -19,15 +19,14 @@ _STACK = 5  # from `warnings.warn` to whoever made the parameters
 
 def renamed_components(params: "SchedulerParams") -> dict[str, Any]:
     """The fields that name loss components, by today's names."""
-    names = ("source_components", "target_components", "static_components")
-    found: dict[str, Any] = {
-        name: rename_legacy_losses(getattr(params, name), stacklevel=_STACK) for name in names
-    }
+    found: dict[str, Any] = {}  # loops, since a comprehension is a frame of its own in Python 3.11
+    for name in ("source_components", "target_components", "static_components"):
+        found[name] = rename_legacy_losses(getattr(params, name), stacklevel=_STACK)
     if params.roles is not None:
-        found["roles"] = {
-            role: tuple(rename_legacy_losses(dict.fromkeys(terms), stacklevel=_STACK + 1))
-            for role, terms in params.roles.items()
-        }
+        found["roles"] = {}
+        for role, terms in params.roles.items():
+            renamed = rename_legacy_losses(dict.fromkeys(terms), stacklevel=_STACK)
+            found["roles"][role] = tuple(renamed)
     return found
 
 

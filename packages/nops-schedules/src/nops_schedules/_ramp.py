@@ -47,7 +47,9 @@ def ramp(
         )
     if position >= stop:
         return end
-    fraction = max(position - start, 0.0) / (stop - start)
+    if position <= start:
+        return begin
+    fraction = (position - start) / (stop - start)
     return between(begin, end, CURVES[curve].value(fraction))
 
 

@@ -18,7 +18,7 @@ def suggest_params(
 ) -> SchedulerParams:
     """`params` with the patience and the warm-up that a recorded metric asks for.
 
-    Noise: the deviation σ of the values from straight lines (Theil–Sen) over short windows, by the median
+    Noise: the deviation σ of the values from the straight line between both neighbours, by the median
     absolute deviation. The slope over a window of w epochs, w + 1 values, then has the standard error
     σ·√(12 / (w(w+1)(w+2))) per epoch. `patience` is the smallest w for which that is below `min_delta` (times
     the median of the last quarter for `min_delta_mode="rel"`): over a shorter window noise would be
@@ -75,14 +75,12 @@ def _slope_error(window: int) -> float:
 
 
 def _residuals(points: Sequence[Point]) -> list[float]:
-    """Deviations from a line through each window of `_FEWEST` neighbours."""
-    found: list[float] = []
-    for start in range(len(points) - _FEWEST + 1):
-        window = points[start : start + _FEWEST]
-        slope = theil_sen(window)
-        offsets = [value - slope * at for at, value in window]
-        middle = statistics.median(offsets)
-        found += [offset - middle for offset in offsets]
+    """Deviations from the chord of both neighbours, scaled to the deviation of one value."""
+    found = []
+    for (t1, y1), (t2, y2), (t3, y3) in zip(points, points[1:], points[2:], strict=False):
+        share = (t2 - t1) / (t3 - t1)
+        spread = math.sqrt(1 + share**2 + (1 - share) ** 2)
+        found.append((y2 - (1 - share) * y1 - share * y3) / spread)
     return found
 
 
