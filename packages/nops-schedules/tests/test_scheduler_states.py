@@ -305,10 +305,32 @@ def test_an_event_is_a_sentence():
     event = run([0.5] * 2).events[1]
     assert isinstance(event, LossSchedulerEvent)
     assert str(event) == (
-        "epoch 1, adaptation: spectrum_error: at 0.5 it has not come past 0.499 for 1 epochs."
+        "epoch 1, adaptation: spectrum_error, at 0.5, has not come past 0.499 for 1 epoch."
     )
     assert (event.monitored, event.smoothed, event.threshold) == (0.5, 0.5, 0.499)
     assert event.progress == pytest.approx(1 / 7)
+
+
+def why(found):
+    return next(event.reason for event in found.events if event.kind == "adaptation")
+
+
+def test_each_trigger_says_why():
+    def own(scheduler, smoothed):
+        return True
+
+    flat = [0.5] * 3
+    assert why(run(flat, patience=2)).endswith("at 0.5, has not come past 0.499 for 2 epochs.")
+    worse = run([0.5, 0.625], adaptation_trigger="increase")
+    assert why(worse) == "spectrum_error went from 0.5 to 0.625, which is worse."
+    passed = run(flat, adaptation_trigger="epoch", milestones=[1])
+    assert why(passed) == "the milestone of epoch 1 is passed."
+    reached = run(flat, adaptation_trigger="threshold", trigger_value=0.6)
+    assert why(reached) == "spectrum_error, at 0.5, has reached 0.6."
+    trend = run(flat, adaptation_trigger="trend", unit="call")
+    assert why(trend) == "spectrum_error gains 0 in 1 call by its trend, less than 0.001."
+    asked = run(flat, adaptation_trigger=own)
+    assert why(asked).endswith("test_each_trigger_says_why.<locals>.own asked for it.")
 
 
 def test_events_are_bounded():

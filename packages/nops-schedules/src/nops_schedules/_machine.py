@@ -2,8 +2,8 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from nops_schedules._events import LossSchedulerEvent
 from nops_schedules._memory import Memory
@@ -16,6 +16,7 @@ from nops_schedules._trigger import (
     reason_to_adapt,
     smooth,
     threshold_of,
+    units,
 )
 
 if TYPE_CHECKING:
@@ -184,13 +185,13 @@ class Machine:
         if self.now - memory.paused_at >= params.pause_epochs:
             memory.paused_at, memory.streak, memory.adapted_at = None, 0, None
             self._restart(memory.position.segment)
-            self._note("resumed", f"the pause of {params.pause_epochs} {params.unit}s is over")
+            self._note("resumed", f"the pause of {units(params, params.pause_epochs)} is over")
         return False
 
     def _adapt_if_due(self, owner: "FlexibleLossScheduler") -> bool:
         moved = False
         while self.state == "MONITORING":
-            reason = reason_to_adapt(owner, self.memory, now=self.now)
+            reason = reason_to_adapt(owner, self.memory, now=self.now, name=self._monitor_name)
             if reason is None:
                 break
             self._adapt(reason)
@@ -206,15 +207,15 @@ class Machine:
         near = memory.adapted_at is not None and self.now - memory.adapted_at <= 1
         memory.streak = memory.streak + 1 if near else 1
         memory.adaptations, memory.adapted_at = memory.adaptations + 1, self.now
-        self._note("adaptation", f"{self._name_of(left.segment)}: {reason}")
+        self._note("adaptation", reason)
         self._restart(left.segment)
         if self.state == "COMPLETE":
-            self._note("complete", f"after {memory.adaptations} adaptations the weights are final")
+            self._note("complete", f"the weights are final, adapted {memory.adaptations} times")
         elif memory.streak >= params.max_consecutive_adaptations:
             memory.paused_at = self.now
             self._note(
                 "paused",
-                f"{memory.streak} adaptations in a row: none for {params.pause_epochs} {params.unit}s",
+                f"{memory.streak} adaptations in a row: none for {units(params, params.pause_epochs)}",
             )
 
     def _step_size(self, position: Position) -> float:
@@ -238,10 +239,7 @@ class Machine:
 
     @property
     def _monitor_name(self) -> str:
-        return self._name_of(self.memory.position.segment)
-
-    def _name_of(self, segment: int) -> str:
-        monitor: str | Callable[..., Any] = self.params.monitor(segment)
+        monitor = self.params.monitor(self.memory.position.segment)
         if isinstance(monitor, str):
             return self.aliases.get(monitor, monitor)
         return qualified_name(monitor)

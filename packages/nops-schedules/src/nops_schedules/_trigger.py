@@ -58,13 +58,21 @@ def note_recent(params: "SchedulerParams", memory: Memory, *, now: int) -> None:
         memory.recent.pop(0)
 
 
-def reason_to_adapt(scheduler: "FlexibleLossScheduler", memory: Memory, *, now: int) -> str | None:
-    """The trigger's reason to adapt at this call; None: not now."""
+def reason_to_adapt(
+    scheduler: "FlexibleLossScheduler", memory: Memory, *, now: int, name: str
+) -> str | None:
+    """The trigger's reason to adapt at this call, on the metric called `name`; None: not now."""
     trigger = scheduler.params.adaptation_trigger
     if isinstance(trigger, str):
-        return _RULES[trigger](scheduler.params, memory, now)
+        reason = _RULES[trigger](scheduler.params, memory, now)
+        return reason and reason.format(name=name)
     asked = trigger(scheduler, memory.smoothed or 0.0)
     return f"the trigger {qualified_name(trigger)} asked for it" if asked else None
+
+
+def units(params: "SchedulerParams", count: int) -> str:
+    """`1 epoch`, `5 calls`."""
+    return f"{count} {params.unit}" if count == 1 else f"{count} {params.unit}s"
 
 
 def _delta(params: "SchedulerParams", level: float) -> float:
@@ -75,10 +83,8 @@ def _plateau(params: "SchedulerParams", memory: Memory, now: int) -> str | None:
     waited = now - memory.clock
     if waited < patience_of(params, memory):
         return None
-    return (
-        f"at {memory.smoothed:.4g} it has not come past {memory.threshold:.4g} for {waited} "
-        f"{params.unit}s"
-    )
+    waiting = f"has not come past {memory.threshold:.4g} for {units(params, waited)}"
+    return f"{{name}}, at {memory.smoothed:.4g}, {waiting}"
 
 
 def _increase(params: "SchedulerParams", memory: Memory, now: int) -> str | None:
@@ -88,7 +94,7 @@ def _increase(params: "SchedulerParams", memory: Memory, now: int) -> str | None
     rise = memory.smoothed - memory.threshold
     if (rise if params.monitor_mode == "min" else -rise) <= 0:
         return None
-    return f"it went from {memory.previous:.4g} to {memory.smoothed:.4g}, which is worse"
+    return f"{{name}} went from {memory.previous:.4g} to {memory.smoothed:.4g}, which is worse"
 
 
 def _epoch(params: "SchedulerParams", memory: Memory, now: int) -> str | None:
@@ -111,19 +117,21 @@ def _threshold(params: "SchedulerParams", memory: Memory, now: int) -> str | Non
     if reached_at is not None and now - reached_at < patience_of(params, memory):
         return None
     memory.reached_at = now
-    return f"at {memory.smoothed:.4g} it has reached {params.trigger_value:.4g}"
+    return f"{{name}}, at {memory.smoothed:.4g}, has reached {params.trigger_value:.4g}"
 
 
 def _trend(params: "SchedulerParams", memory: Memory, now: int) -> str | None:
     patience = patience_of(params, memory)
     if now - memory.recent[0][0] < patience:
         return None
-    fall = -theil_sen(memory.recent) * patience
+    fall = 0.0 - theil_sen(memory.recent) * patience
     gain = fall if params.monitor_mode == "min" else -fall
     bar = _delta(params, statistics.median(value for _, value in memory.recent))
     if gain >= bar:
         return None
-    return f"its trend gains {gain:.2g} in {patience} {params.unit}s, less than {bar:.2g}"
+    return (
+        f"{{name}} gains {gain:.2g} in {units(params, patience)} by its trend, less than {bar:.2g}"
+    )
 
 
 _RULES = {
