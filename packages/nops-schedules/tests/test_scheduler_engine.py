@@ -182,6 +182,7 @@ def test_the_end_of_the_path_bounds_what_is_loaded():
     other.load_state_dict(moved(6).state_dict(), on_mismatch="override")
     assert other.state == "COMPLETE"
     assert other.weight_target == pytest.approx(0.4)
+    assert other.progress == pytest.approx(0.4 / 0.7)
 
 
 @pytest.mark.parametrize(

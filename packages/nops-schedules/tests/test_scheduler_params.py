@@ -6,6 +6,7 @@ import math
 
 import pytest
 from nops_schedules import FlexibleLossSchedulerConfig, SchedulerParams
+from nops_schedules._params_path import path_of
 
 ROLES = {"field": ["f"], "spectrum": ["s"]}
 ENDS = [{"field": 1, "spectrum": 0}, {"field": 0.5, "spectrum": 0.5}]
@@ -202,11 +203,11 @@ def test_parameters_are_a_mapping(raw):
 
 
 def test_a_cap_that_is_met_exactly_is_kept():
-    assert SchedulerParams(final_weight_target=0.8).path().end == (1, 0.0)
+    assert path_of(SchedulerParams(final_weight_target=0.8)).end == (1, 0.0)
 
 
 def test_one_role_may_be_empty():
     params = SchedulerParams(
         source_components={}, initial_weight_target=0.1, static_components={"predFieldError": 1.0}
     )
-    assert params.path().roles == {"source": (), "target": ("spectrumError",)}
+    assert path_of(params).roles == {"source": (), "target": ("spectrumError",)}

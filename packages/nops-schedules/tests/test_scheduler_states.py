@@ -4,6 +4,7 @@ import math
 
 import pytest
 from nops_schedules import FlexibleLossScheduler, LossSchedulerEvent, SchedulerParams, simulate
+from nops_schedules._params_path import path_of
 
 BASE = {
     "enabled": True,
@@ -185,6 +186,15 @@ def test_a_threshold_moves_when_it_is_reached_and_while_it_lasts():
     assert moved_at(run(rising, **settings)) == [2, 5, 7]
 
 
+def test_after_a_rollback_a_threshold_waits_for_the_doubled_patience():
+    metrics = [{"spectrum_error": 0.3, "harm": 9.0 if e == 1 else 0.1} for e in range(8)]
+    settings = {"adaptation_trigger": "threshold", "trigger_value": 0.4, "patience": 2}
+    found = run(metrics, guard_metric="harm", **settings)
+    assert [(e.kind, e.epoch) for e in found.events][1:] == [
+        *(("adaptation", 0), ("rollback", 1), ("adaptation", 5)),
+    ]
+
+
 def test_exactly_the_threshold_is_reached():
     settings = {"adaptation_trigger": "threshold", "trigger_value": 0.5}
     assert moved_at(run([0.6, 0.5], **settings)) == [1]
@@ -269,6 +279,21 @@ def test_a_clipped_cap_is_the_end():
     assert found.weights[-1]["spectrumError"] == pytest.approx(0.6, abs=1e-12)
     # two thirds of the way: the source is at 1 − 0.7·2/3
     assert found.weights[-1]["predFieldError"] == pytest.approx(1 - 0.7 * 2 / 3, abs=1e-12)
+
+
+@pytest.mark.parametrize("curve", ["linear", "cosine", "exponential"])
+def test_rounding_does_not_lift_a_weight_above_its_cap(curve):
+    for hundredths in range(1, 100):
+        cap = hundredths / 100
+        params = SchedulerParams(
+            max_weight_target=cap,
+            final_weight_target=1.0,
+            cap_policy="clip",
+            transition_schedule=curve,
+        )
+        path = path_of(params)
+        assert path.role_weights(path.end)["target"] <= cap
+        assert path.role_weights(path.end)["target"] == pytest.approx(cap, abs=1e-12)
 
 
 def test_static_components_override_roles():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nops_schedules._events import LossSchedulerEvent
 from nops_schedules._memory import Memory
 from nops_schedules._names import qualified_name
+from nops_schedules._params_path import monitor_of, path_of
 from nops_schedules._path import Position
 from nops_schedules._trigger import (
     note_best,
@@ -39,7 +40,7 @@ class Machine:
     def __init__(self, params: "SchedulerParams") -> None:
         """Start at the beginning of the path."""
         self.params = params
-        self.path = params.path()
+        self.path = path_of(params)
         self.memory = Memory()
         self.events: deque[LossSchedulerEvent] = deque(maxlen=params.history_size)
         self.aliases = {"source_loss": params.source_loss, "target_loss": params.target_loss}
@@ -229,7 +230,7 @@ class Machine:
         """Wait anew; on a segment with another monitor than segment `left`'s, with a new average too."""
         memory, params = self.memory, self.params
         memory.clock = self.now
-        if params.monitor(left) != params.monitor(memory.position.segment):
+        if monitor_of(params, left) != monitor_of(params, memory.position.segment):
             memory.forget_monitor()
             return
         memory.best = memory.smoothed
@@ -239,7 +240,7 @@ class Machine:
 
     @property
     def _monitor_name(self) -> str:
-        monitor = self.params.monitor(self.memory.position.segment)
+        monitor = monitor_of(self.params, self.memory.position.segment)
         if isinstance(monitor, str):
             return self.aliases.get(monitor, monitor)
         return qualified_name(monitor)

@@ -9,7 +9,6 @@ from nops_schedules._curves import CURVES
 from nops_schedules._monitor import Monitor
 from nops_schedules._names import did_you_mean, qualified_name
 from nops_schedules._params_path import path_of, renamed_components
-from nops_schedules._path import Path
 
 if TYPE_CHECKING:
     from nops_schedules._scheduler import FlexibleLossScheduler
@@ -139,7 +138,7 @@ class SchedulerParams:
             object.__setattr__(self, name, value)
         _check_losses(self)
         _check_trigger(self)
-        self.path()
+        path_of(self)
 
     @classmethod
     def fromDict(cls, raw: Mapping[str, Any]) -> "SchedulerParams":  # noqa: N802 - a published name
@@ -161,20 +160,6 @@ class SchedulerParams:
     def asDict(self) -> dict[str, Any]:  # noqa: N802 - a published name
         """All fields in plain values that JSON can hold; callables by `module:name`."""
         return {one.name: _plain(getattr(self, one.name)) for one in fields(self)}
-
-    def path(self) -> Path:
-        """The path of the weights.
-
-        Raises:
-            ValueError: If roles, waypoints and caps do not fit each other.
-        """
-        return path_of(self)
-
-    def monitor(self, segment: int) -> Monitor:
-        """What is watched on a segment of the path."""
-        if self.monitors is None:
-            return self.monitor_metric
-        return self.monitors[min(segment, len(self.monitors) - 1)]
 
 
 _CHECKS: dict[str, check.Check] = {

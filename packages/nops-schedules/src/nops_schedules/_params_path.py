@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nops_schedules._legacy import rename_legacy_losses
+from nops_schedules._monitor import Monitor
 from nops_schedules._names import did_you_mean
 from nops_schedules._path import Path, make_path
 
@@ -28,6 +29,13 @@ def renamed_components(params: "SchedulerParams") -> dict[str, Any]:
             renamed = rename_legacy_losses(dict.fromkeys(terms), stacklevel=_STACK)
             found["roles"][role] = tuple(renamed)
     return found
+
+
+def monitor_of(params: "SchedulerParams", segment: int) -> Monitor:
+    """What is watched on a segment of the path; beyond its end, what was watched last."""
+    if params.monitors is None:
+        return params.monitor_metric
+    return params.monitors[min(segment, len(params.monitors) - 1)]
 
 
 def path_of(params: "SchedulerParams") -> Path:

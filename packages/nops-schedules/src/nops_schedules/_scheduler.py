@@ -8,6 +8,7 @@ from nops_schedules._events import LossSchedulerEvent, describe_weights
 from nops_schedules._machine import Machine
 from nops_schedules._monitor import read_monitor
 from nops_schedules._params import SchedulerParams
+from nops_schedules._params_path import monitor_of
 from nops_schedules._restore import restored
 from nops_schedules._terms import base_terms, checked_scale
 
@@ -217,7 +218,7 @@ class FlexibleLossScheduler:
     def _read(self, metrics: Mapping[str, Any]) -> tuple[float, float | None]:
         """The monitored number and the guard's."""
         params, aliases = self.params, self._machine.aliases
-        monitor = params.monitor(self._machine.memory.position.segment)
+        monitor = monitor_of(params, self._machine.memory.position.segment)
         value = read_monitor(monitor, metrics, field="monitor_metric", aliases=aliases)
         if params.guard_metric is None:
             return value, None

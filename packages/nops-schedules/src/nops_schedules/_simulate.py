@@ -89,7 +89,8 @@ def _feed(
     """One epoch; the monitored value, None where there is none."""
     if given is None or not scheduler.params.enabled:
         return None
-    value, guard = (given, None) if isinstance(given, int | float) else scheduler._read(given)
+    number = not isinstance(given, Mapping)
+    value, guard = (float(given), None) if number else scheduler._read(given)
     if guard is None and scheduler.params.guard_metric is not None:
         raise ValueError(
             f"metrics[{epoch}] is the number {given}; with a guard_metric all metrics are needed, by name."
