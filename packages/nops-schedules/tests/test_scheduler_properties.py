@@ -178,8 +178,8 @@ def test_how_often_it_is_asked_does_not_matter(every, factor, warm, curve, use_e
         adaptation_trigger=trigger,
         max_consecutive_adaptations=99,
     )
-    seldom = [0.5 if epoch % every == 0 else None for epoch in range(150)]
-    found, expected = simulate(params, seldom), simulate(params, [0.5] * 150)
+    seldom = [0.5 if epoch % every == 0 else None for epoch in range(180)]
+    found, expected = simulate(params, seldom), simulate(params, [0.5] * 180)
     assert found.weights == expected.weights
     assert found.states[-1] == "COMPLETE"
 
