@@ -30,7 +30,7 @@ class FlexibleLossScheduler:
         observes: "validation" or "epoch" by `params.split`; None where disabled.
 
     Source:
-        Turbulence seed; Oommen et al., arXiv 2409.08477, for the two losses that it was made for.
+        The two losses that it was made for: Oommen et al., arXiv 2409.08477. The rules are ours.
     """
 
     def __init__(
