@@ -3,6 +3,7 @@
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib
 import nops_diagnostics
@@ -16,6 +17,7 @@ from nops_diagnostics import (
     plot_correlation,
     plot_metric,
     plot_rollout,
+    plot_schedule,
     plot_skill,
     plot_spectra,
     plot_training,
@@ -303,3 +305,60 @@ def test_spectra_of_fields_without_energy_stay_linear():
     zero = torch.zeros(2, 3, 1, 8, 8)
     figure = plot_spectra({"truth": zero, "rollout": zero + 1}, lead_times=(1, 3))
     assert figure.axes[0].get_yscale() == "linear"
+
+
+def schedule(**changes) -> SimpleNamespace:
+    """Seven epochs: warm-up, a move, a pause, a value that was not finite, a move back, held."""
+    states = ["WARMUP", "MONITORING", "MONITORING", "PAUSED", "PAUSED", "HELD", "HELD"]
+    moved = [0.0, 0.0, 0.1, 0.1, 0.1, 0.0, 0.0]
+    kinds = {2: "adaptation", 3: "skipped_nonfinite", 5: "rollback"}
+    fields = {
+        "epochs": tuple(range(7)),
+        "weights": [{"rec": 1 - w, "pred": 1 - w, "spectrum": w} for w in moved],
+        "monitored": [0.5, 0.4, 0.4, None, 0.4, 0.4, 0.4],
+        "smoothed": [None, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4],
+        "thresholds": [None, None, 0.39, None, 0.39, 0.39, 0.39],
+        "states": states,
+        "events": [SimpleNamespace(kind=kind, epoch=epoch) for epoch, kind in kinds.items()],
+    }
+    return SimpleNamespace(**{**fields, **changes})
+
+
+def test_a_schedule_holds_its_weights_and_what_decided():
+    figure = plot_schedule(schedule(), metric="spectrum error")
+    above, below = lines(figure, 0), lines(figure, 1)
+    np.testing.assert_array_equal(above["rec\npred"][:, 1], [1, 1, 0.9, 0.9, 0.9, 1, 1])
+    np.testing.assert_array_equal(above["spectrum"][:, 1], [0, 0, 0.1, 0.1, 0.1, 0, 0])
+    np.testing.assert_array_equal(below["as measured"][:, 1], [0.5, 0.4, 0.4, math.nan, *[0.4] * 3])
+    np.testing.assert_array_equal(below["smoothed"][:, 1], [math.nan, *[0.4] * 6])
+    np.testing.assert_array_equal(below["threshold"], [[e, 0.39] for e in (2, 4, 5, 6)])
+    assert above["adapted (1)"][:, 0] == [2]
+    assert above["not finite (1)"][:, 0] == [3]
+    assert above["rolled back (1)"][:, 0] == [5]
+    assert "complete" not in above
+    assert figure.axes[1].get_ylabel() == "spectrum error"
+    assert figure.axes[1].get_xlabel() == "epoch"
+    draw(figure)
+
+
+def test_a_schedule_shades_the_states_in_which_nothing_moves():
+    figure = plot_schedule(schedule())
+    bands = [(p.get_x(), p.get_x() + p.get_width()) for p in figure.axes[0].patches]
+    assert bands == [(-0.5, 0.5), (2.5, 4.5), (4.5, 6.5)]
+    named = figure.axes[0].get_legend_handles_labels()[1]
+    assert {"warm-up", "paused", "held"} <= set(named)
+
+
+def test_the_end_of_a_schedule_is_a_line_through_both_panels():
+    ended = schedule(events=[SimpleNamespace(kind="complete", epoch=4)])
+    figure = plot_schedule(ended)
+    for axes in figure.axes:
+        assert [4, 4] in [list(np.asarray(line.get_xdata())) for line in axes.lines]
+    assert "complete" in lines(figure, 0)
+
+
+def test_a_schedule_without_epochs_or_components():
+    nothing = schedule(**dict.fromkeys(vars(schedule()), ()))
+    assert plot_schedule(nothing).axes[0].texts[0].get_text() == "no epoch recorded"
+    draw(plot_schedule(schedule(weights=[{}] * 7)))
+    draw(plot_schedule(schedule(thresholds=[None] * 7, monitored=[None] * 7)))

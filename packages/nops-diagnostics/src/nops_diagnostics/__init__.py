@@ -14,6 +14,7 @@ from nops_diagnostics._format import format_number
 from nops_diagnostics._machine import describe_machine
 from nops_diagnostics._metrics import mse, nmse, nrmse, skill, vrmse
 from nops_diagnostics._plot_fields import plot_rollout, plot_spectra
+from nops_diagnostics._plot_schedule import plot_schedule
 from nops_diagnostics._plot_scores import plot_correlation, plot_metric, plot_skill
 from nops_diagnostics._plot_training import Series, plot_training, read_series
 from nops_diagnostics._report import Report
@@ -55,6 +56,7 @@ __all__ = [
     "plot_correlation",
     "plot_metric",
     "plot_rollout",
+    "plot_schedule",
     "plot_skill",
     "plot_spectra",
     "plot_training",

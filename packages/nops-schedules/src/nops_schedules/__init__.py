@@ -5,6 +5,28 @@ nothing is corrected silently.
 """
 
 from nops_schedules._constant import ConstantWeights
+from nops_schedules._events import LossSchedulerEvent
 from nops_schedules._learning_rate import warmup_cosine
+from nops_schedules._legacy import rename_legacy_losses
+from nops_schedules._params import SchedulerParams
+from nops_schedules._ramp import fade_in, ramp
+from nops_schedules._scheduler import FlexibleLossScheduler
+from nops_schedules._simulate import Simulation, simulate
+from nops_schedules._suggest import suggest_params
 
-__all__ = ["ConstantWeights", "warmup_cosine"]
+FlexibleLossSchedulerConfig = SchedulerParams
+
+__all__ = [
+    "ConstantWeights",
+    "FlexibleLossScheduler",
+    "FlexibleLossSchedulerConfig",
+    "LossSchedulerEvent",
+    "SchedulerParams",
+    "Simulation",
+    "fade_in",
+    "ramp",
+    "rename_legacy_losses",
+    "simulate",
+    "suggest_params",
+    "warmup_cosine",
+]

@@ -1,0 +1,75 @@
+"""What a loss scheduler goes on from: a saved state, checked against its parameters."""
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nops_schedules._check import choice
+from nops_schedules._events import LossSchedulerEvent
+from nops_schedules._memory import Memory
+from nops_schedules._path import Path
+
+if TYPE_CHECKING:
+    from nops_schedules._params import SchedulerParams
+
+_KEYS = {"version", "params", "progress", "memory", "events"}
+
+
+def restored(
+    state: Mapping[str, Any], *, params: "SchedulerParams", path: Path, version: int, policy: str
+) -> tuple[Memory, list[LossSchedulerEvent]]:
+    """The memory and the events of a saved state.
+
+    Args:
+        state: What `state_dict` gave.
+        params: The parameters of now.
+        path: Their path.
+        version: The layout that is understood.
+        policy: "error", "warn" or "override", where the saved parameters are others.
+
+    Raises:
+        ValueError: If it is no such state, or of other parameters under "error".
+    """
+    choice("error", "warn", "override")("on_mismatch", policy)
+    if set(state) != _KEYS or state["version"] != version:
+        raise ValueError(
+            f"no state of a loss scheduler of version {version}: it holds {sorted(state)}, "
+            f"version {state.get('version')}, expected {sorted(_KEYS)}."
+        )
+    _judge(_differences(state["params"], params.asDict()), policy)
+    memory = Memory.of(state["memory"])
+    if len(_waypoints(state["params"])) != len(path.waypoints):
+        memory.position, memory.undo = path.at(state["progress"]), []
+    memory.position = min(memory.position, path.end)
+    return memory, [LossSchedulerEvent(**event) for event in state["events"]]
+
+
+def _waypoints(saved: Mapping[str, Any]) -> list[Any]:
+    """The waypoints of saved parameters, two where they had two roles."""
+    if saved["waypoints"] is not None:
+        return saved["waypoints"]
+    ends = [
+        [saved[f"{when}_weight_{role}"] for role in ("source", "target")]
+        for when in ("initial", "final")
+    ]
+    return ends[:1] if ends[0] == ends[1] else ends
+
+
+def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    absent = "nothing"
+    return [
+        f"{name}: saved {saved.get(name, absent)!r}, now {now.get(name, absent)!r}"
+        for name in [*now, *(name for name in saved if name not in now)]
+        if saved.get(name, absent) != now.get(name, absent)
+    ]
+
+
+def _judge(differences: list[str], policy: str) -> None:
+    if not differences or policy == "override":
+        return
+    text = "the state was saved with other parameters of the loss scheduler:\n  " + "\n  ".join(
+        differences
+    )
+    if policy == "error":
+        raise ValueError(f'{text}\nGive on_mismatch="override" to go on with those of now.')
+    warnings.warn(text, UserWarning, stacklevel=4)
