@@ -8,6 +8,7 @@ computed in float32 with autocast off, float64 stays float64.
 from nops_losses._field import field_error, relative_l2
 from nops_losses._spectrum import Spectrum, energy_spectrum
 from nops_losses._trajectory import initial_condition_loss, trajectory_loss
+from nops_losses._wavelet_error import wavelet_error
 
 __all__ = [
     "Spectrum",
@@ -16,4 +17,5 @@ __all__ = [
     "initial_condition_loss",
     "relative_l2",
     "trajectory_loss",
+    "wavelet_error",
 ]
