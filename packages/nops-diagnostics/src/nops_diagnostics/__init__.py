@@ -31,6 +31,7 @@ from nops_diagnostics._sensitivity import (
     shuffle_ratio,
 )
 from nops_diagnostics._spectra import spectrum_error
+from nops_diagnostics._stability import TemporalStability, temporal_stability
 
 __all__ = [
     "CorrelationTime",
@@ -40,6 +41,7 @@ __all__ = [
     "RolloutScores",
     "Series",
     "ShuffleRatio",
+    "TemporalStability",
     "bootstrap_estimate",
     "correlation",
     "correlation_time",
@@ -66,5 +68,6 @@ __all__ = [
     "shuffle_ratio",
     "skill",
     "spectrum_error",
+    "temporal_stability",
     "vrmse",
 ]
