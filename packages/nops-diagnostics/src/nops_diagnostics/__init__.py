@@ -13,6 +13,7 @@ from nops_diagnostics._correlation import CorrelationTime, correlation, correlat
 from nops_diagnostics._format import format_number
 from nops_diagnostics._machine import describe_machine
 from nops_diagnostics._metrics import mse, nmse, nrmse, skill, vrmse
+from nops_diagnostics._plot_evolution import plot_spectrum_evolution, plot_temporal_spectrum
 from nops_diagnostics._plot_fields import plot_rollout, plot_spectra
 from nops_diagnostics._plot_scores import plot_correlation, plot_metric, plot_skill
 from nops_diagnostics._plot_training import Series, plot_training, read_series
@@ -32,6 +33,7 @@ from nops_diagnostics._sensitivity import (
 )
 from nops_diagnostics._spectra import spectrum_error
 from nops_diagnostics._stability import TemporalStability, temporal_stability
+from nops_diagnostics._temporal_spectrum import TemporalSpectrum, temporal_spectrum
 
 __all__ = [
     "CorrelationTime",
@@ -41,6 +43,7 @@ __all__ = [
     "RolloutScores",
     "Series",
     "ShuffleRatio",
+    "TemporalSpectrum",
     "TemporalStability",
     "bootstrap_estimate",
     "correlation",
@@ -59,6 +62,8 @@ __all__ = [
     "plot_rollout",
     "plot_skill",
     "plot_spectra",
+    "plot_spectrum_evolution",
+    "plot_temporal_spectrum",
     "plot_training",
     "read_series",
     "relative_l2",
@@ -68,6 +73,7 @@ __all__ = [
     "shuffle_ratio",
     "skill",
     "spectrum_error",
+    "temporal_spectrum",
     "temporal_stability",
     "vrmse",
 ]
