@@ -10,6 +10,7 @@ from nops_losses import relative_l2
 
 from nops_diagnostics._bootstrap import Estimate, bootstrap_estimate
 from nops_diagnostics._correlation import CorrelationTime, correlation, correlation_time
+from nops_diagnostics._flow import FlowDrift, FlowQuantities, flow_drift, flow_quantities
 from nops_diagnostics._format import format_number
 from nops_diagnostics._machine import describe_machine
 from nops_diagnostics._metrics import mse, nmse, nrmse, skill, vrmse
@@ -17,6 +18,7 @@ from nops_diagnostics._plot_evolution import plot_spectrum_evolution, plot_tempo
 from nops_diagnostics._plot_fields import plot_rollout, plot_spectra
 from nops_diagnostics._plot_scores import plot_correlation, plot_metric, plot_skill
 from nops_diagnostics._plot_training import Series, plot_training, read_series
+from nops_diagnostics._pod import ProperModes, proper_modes
 from nops_diagnostics._report import Report
 from nops_diagnostics._rollout_errors import (
     RolloutErrors,
@@ -38,6 +40,9 @@ from nops_diagnostics._temporal_spectrum import TemporalSpectrum, temporal_spect
 __all__ = [
     "CorrelationTime",
     "Estimate",
+    "FlowDrift",
+    "FlowQuantities",
+    "ProperModes",
     "Report",
     "RolloutErrors",
     "RolloutScores",
@@ -51,6 +56,8 @@ __all__ = [
     "derangement",
     "describe_machine",
     "diversity_ratio",
+    "flow_drift",
+    "flow_quantities",
     "format_number",
     "lead_mean",
     "mse",
@@ -65,6 +72,7 @@ __all__ = [
     "plot_spectrum_evolution",
     "plot_temporal_spectrum",
     "plot_training",
+    "proper_modes",
     "read_series",
     "relative_l2",
     "rollout_errors",
