@@ -68,3 +68,9 @@ def reduce(value: Tensor, reduction: str) -> Tensor:
     if reduction == "none":
         return value
     raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}.")
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(choices)}.")
