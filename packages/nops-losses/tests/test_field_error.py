@@ -121,6 +121,11 @@ class TestConvention:
         got = field_error(1.5 * target, target, channel_weights=weights, eps_rel=0.0)
         assert_close(got.item(), 0.25)
 
+    def test_sees_where_things_are(self, fields):
+        target = fields(0, 2, 1, 8, 8)
+        # two independent fields of one variance differ by twice it
+        assert field_error(target.roll(3, -1), target).item() == pytest.approx(2, rel=0.3)
+
     def test_nan_stays(self, fields):
         target = fields(0, 2, 1, 4, 4)
         broken = target.clone()

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nops_losses._checks import check_pair, mask_over, reduce, to_working_dtype
+from nops_losses._shell_errors import compared_shells, mean_over
 from nops_losses._wavelet_transform import (
     Boundary,
     Wavelet,
@@ -16,8 +17,6 @@ from nops_losses._wavelet_transform import (
     inside_of,
     plan_transform,
 )
-
-FLOORS = {torch.float32: 1e-10, torch.float64: 1e-20}
 
 
 def wavelet_error(
@@ -62,7 +61,7 @@ def wavelet_error(
             rolled periodic field has the same energies. 2^spatial_dims times the memory per level.
         energy_weight: Factor of the first part, dimensionless.
         coefficient_weight: Factor of the second part, dimensionless.
-        floor: Dimensionless, between 0 and 1; None is 1e-10 in float32 and 1e-20 in float64.
+        floor: Dimensionless, at least 0; None is 1e-10, 1e-20 for float64.
         mask: True where a cell counts; broadcasts to the fields' shape (grid axes, or more). A
             coefficient counts if all cells that its filters see do; bands without any are dropped.
             Coarse levels see wide: (2^level − 1)(taps − 1) + 1 cells along each axis.
@@ -85,8 +84,7 @@ def wavelet_error(
     check_pair(pred, target, spatial_dims=spatial_dims)
     target = to_working_dtype(target.detach(), name="target")
     pred = to_working_dtype(pred, name="pred")
-    floor = FLOORS[target.dtype] if floor is None else floor
-    _check_numbers(energy_weight, coefficient_weight, floor)
+    _check_weights(energy_weight, coefficient_weight)
     sizes = target.shape[-spatial_dims:]
     transform = plan_transform(
         sizes, wavelet=wavelet, levels=levels, boundary=boundary, undecimated=undecimated
@@ -98,44 +96,36 @@ def wavelet_error(
         over_grid = mask.expand(torch.broadcast_shapes(mask.shape, sizes))
         inside = inside_of(over_grid, transform)
     p, t = (_bands(transform, field, inside) for field in (pred, target))
+    # the approximation stands in the place of the mean: it only tells how large rounding may be
     energies = [_sums(bands, spatial_dims, square=True) for bands in (p, t)]
-    noise = _noise(energies[1], target, floor, spatial_dims)
-    # what is not finite must show, in an empty band as well
-    kept = ~((energies[1] <= noise) & (energies[0] + energies[1]).isfinite())
-    error = torch.zeros_like(energies[1])
+    options = {"wavenumber": energies[1], "kept": slice(1, None), "zero": 0}
+    compared = compared_shells(*energies, **options, floor=floor, shell_weights=None)
+    distance = torch.zeros_like(compared.target)
     if energy_weight:
-        logs = [(energy + noise).where(kept, 1.0).log() for energy in energies]
-        error = error + energy_weight * (logs[0] - logs[1]).square()
+        logs = compared.pred.log() - compared.target.log()
+        distance = distance + energy_weight * logs.square()
     if coefficient_weight:
-        error = error + coefficient_weight * _relative(p, t, kept, spatial_dims)
-    return reduce(error.where(kept, 0.0).sum(-1) / kept.sum(-1).clamp(min=1), reduction)
+        kept = compared.share > 0
+        distance = distance + coefficient_weight * _relative(p[1:], t[1:], kept, spatial_dims)
+    return reduce(mean_over(compared, distance), reduction)
 
 
-def _noise(energy: Tensor, target: Tensor, floor: float, spatial_dims: int) -> Tensor:
-    """The energy e below which a band counts as empty, (..., 1)."""
-    whole = target.square().sum(tuple(range(-spatial_dims - 1, 0)))
-    rounding = (4 * torch.finfo(target.dtype).eps) ** 2
-    return (floor * energy.sum(-1) + rounding * whole).unsqueeze(-1)
-
-
-def _check_numbers(energy_weight: float, coefficient_weight: float, floor: float) -> None:
+def _check_weights(energy_weight: float, coefficient_weight: float) -> None:
     weights = (energy_weight, coefficient_weight)
     if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
         raise ValueError(
             "energy_weight and coefficient_weight must be finite, not negative and not both 0, got "
             f"{energy_weight} and {coefficient_weight}."
         )
-    if not 0 < floor < 1:
-        raise ValueError(f"floor must lie between 0 and 1, got {floor}.")
 
 
 def _bands(transform: WaveletTransform, field: Tensor, inside: list[Tensor] | None) -> list[Tensor]:
-    """All detail coefficients, finest level first, with 0 for those that do not count."""
-    details, _ = details_of(field, transform)
+    """The approximation, then all details, finest level first, 0 for those that do not count."""
+    details, approximation = details_of(field, transform)
     if inside is None:
-        return [band for level in details for band in level]
+        return [approximation, *(band for level in details for band in level)]
     pairs = zip(details, inside, strict=True)
-    return [band.where(seen, 0.0) for level, seen in pairs for band in level]
+    return [approximation, *(d.where(seen, 0.0) for level, seen in pairs for d in level)]
 
 
 def _sums(bands: list[Tensor], spatial_dims: int, *, square: bool) -> Tensor:

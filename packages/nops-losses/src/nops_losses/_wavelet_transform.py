@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from nops_losses._checks import check_choice
+
 Wavelet = Literal["haar", "db2", "db4", "sym4"]
 Boundary = Literal["periodic", "symmetric"]
 
@@ -156,10 +158,8 @@ def plan_transform(
     undecimated: bool,
 ) -> WaveletTransform:
     """The transform for a grid; ValueError where the options or their levels do not fit it."""
-    if wavelet not in SCALING:
-        raise ValueError(f"wavelet must be one of {sorted(SCALING)}, got {wavelet!r}.")
-    if boundary not in ("periodic", "symmetric"):
-        raise ValueError(f"boundary must be 'periodic' or 'symmetric', got {boundary!r}.")
+    check_choice("wavelet", wavelet, tuple(SCALING))
+    check_choice("boundary", boundary, ("periodic", "symmetric"))
     taps = len(SCALING[wavelet])
     for axis, size in enumerate(sizes):
         if size < taps:
