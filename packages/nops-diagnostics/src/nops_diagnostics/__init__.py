@@ -12,6 +12,7 @@ from nops_diagnostics._bootstrap import Estimate, bootstrap_estimate
 from nops_diagnostics._correlation import CorrelationTime, correlation, correlation_time
 from nops_diagnostics._flow import FlowDrift, FlowQuantities, flow_drift, flow_quantities
 from nops_diagnostics._format import format_number
+from nops_diagnostics._lead_errors import LeadErrors, lead_errors, plot_lead_errors
 from nops_diagnostics._machine import describe_machine
 from nops_diagnostics._metrics import mse, nmse, nrmse, skill, vrmse
 from nops_diagnostics._plot_evolution import plot_spectrum_evolution, plot_temporal_spectrum
@@ -42,6 +43,7 @@ __all__ = [
     "Estimate",
     "FlowDrift",
     "FlowQuantities",
+    "LeadErrors",
     "ProperModes",
     "Report",
     "RolloutErrors",
@@ -59,12 +61,14 @@ __all__ = [
     "flow_drift",
     "flow_quantities",
     "format_number",
+    "lead_errors",
     "lead_mean",
     "mse",
     "nmse",
     "nrmse",
     "paired_noise_floor",
     "plot_correlation",
+    "plot_lead_errors",
     "plot_metric",
     "plot_rollout",
     "plot_skill",
