@@ -78,6 +78,9 @@ def _energy(sample: Tensor, window: Window) -> Tensor:
         taper = torch.sin(math.pi * place).square()
         taper = taper / taper.square().mean().sqrt()
         series = (series - series.mean(0)) * taper.unsqueeze(1)
+    series = (
+        series.contiguous()
+    )  # MKL refuses an expanded view (stride 0) in some releases of torch
     power = torch.fft.rfft(series, dim=0, norm="forward").abs().square().mean(1) * channels
     power[1 : (frames + 1) // 2] *= 2  # what stands for its negative frequency, too
     return 0.5 * power
