@@ -123,7 +123,10 @@ def field_error(
     ratio = _mean(error.square(), keep, axes) / size.where(size != 0, 1.0)
     ratio = ratio if squared else safe_root(ratio)
     if channel_weights is not None:
-        ratio = ratio * _shares(channel_weights, ratio)
+        shares = _shares(channel_weights, ratio.shape[-1])
+        # by slices: a tensor made of the host's numbers would make a GPU wait
+        parts = zip(ratio.unbind(-1), shares, strict=True)
+        ratio = torch.stack([part * share for part, share in parts], dim=-1)
     return reduce(ratio, reduction)
 
 
@@ -172,13 +175,12 @@ def _over_frames(power: Tensor, keep: Tensor | None, axes: tuple[int, ...]) -> T
     return (frames * cells).sum(0) / cells.sum(0).clamp(min=1)
 
 
-def _shares(weights: Sequence[float], ratio: Tensor) -> Tensor:
+def _shares(weights: Sequence[float], channels: int) -> list[float]:
     """Weights of mean 1, one for each channel."""
-    channels = ratio.shape[-1]
     valid = len(weights) == channels and all(0 <= weight < math.inf for weight in weights)
     if not valid or sum(weights) == 0:
         raise ValueError(
             f"channel_weights needs one weight for each of the {channels} channels, finite, not "
             f"negative and not all 0; got {tuple(weights)}."
         )
-    return ratio.new_tensor([weight * channels / sum(weights) for weight in weights])
+    return [weight * channels / sum(weights) for weight in weights]

@@ -85,7 +85,9 @@ def structure_function(
         rows.append(torch.stack([_moment(u, kept, r, order, **options) for r in cells], dim=-1))
     value = torch.stack(rows, dim=-2)
     spacing = [extent / size for extent, size in zip(extents, sizes, strict=True)]
-    separation = value.new_tensor([[r * step for r in cells] for step in spacing])
+    # by fills: a tensor made of the host's numbers would make a GPU wait
+    distances = [torch.stack([value.new_full((), r * step) for r in cells]) for step in spacing]
+    separation = torch.stack(distances)
     return StructureFunction(separation, value.squeeze(-3) if kind == "longitudinal" else value)
 
 
