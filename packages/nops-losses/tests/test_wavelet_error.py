@@ -143,6 +143,13 @@ class TestEdges:
         # 1 of 5 is not above a quarter; the strong band is equal
         assert wavelet_error(pred, target, floor=0.25, **options).item() == 0
 
+    def test_the_floor_is_a_share_of_the_details(self):
+        pred, target = haar_pair()
+        got = wavelet_error(pred, target + 1000, wavelet="haar", levels=1, floor=0.1)
+        # e = 0.5: (4 + e)/(1 + e) and (16 + e)/(4 + e)
+        expected = (math.log(4.5 / 1.5) ** 2 + math.log(16.5 / 4.5) ** 2) / 2
+        assert got.item() == pytest.approx(expected, rel=1e-9)
+
     @pytest.mark.parametrize("value", [math.nan, math.inf])
     @pytest.mark.parametrize("constant", [False, True])
     def test_what_is_not_finite_stays(self, fields, value, constant):
