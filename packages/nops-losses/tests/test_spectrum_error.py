@@ -262,6 +262,18 @@ class TestDifferentiation:
         assert error(broken, constant).isnan()
 
 
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_second_call_asks_the_device_nothing(fields, operations, error):
+    # No number is read back, and no plan is made on the host again: both would wait for it.
+    pred, target = (fields(i, 2, 1, 8, 8).requires_grad_() for i in (0, 1))
+    mask = torch.ones(8, 8, dtype=torch.bool)
+    options = {"mask": mask, "window": "hann", "detrend": "mean"}
+    error(pred, target, **options)
+    names = operations(lambda: error(pred, target, **options).backward())
+    waits = ("_local_scalar_dense", "nonzero", "arange", "fft_fftfreq", "bucketize")
+    assert not [name for name in names if any(wait in name for wait in waits)]
+
+
 class TestPrecision:
     @pytest.mark.parametrize("error", ERRORS)
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
