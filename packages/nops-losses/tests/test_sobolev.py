@@ -146,7 +146,7 @@ class TestPrecision:
         assert_close(got, sobolev_error(pred.float(), target.float()), rtol=0, atol=0)
 
     @pytest.mark.filterwarnings("ignore")  # the tracer warns of the interpreter and of itself
-    @pytest.mark.usefixtures("unchecked")
+    @pytest.mark.usefixtures("unchecked", "fresh_compiler")
     def test_compiles(self, fields):
         pred, target = fields(0, 2, 1, 8, 6), fields(1, 2, 1, 8, 6)
         compiled = torch.compile(sobolev_error, backend="eager", fullgraph=True, dynamic=False)

@@ -166,7 +166,7 @@ class TestPrecision:
         assert_close(got, structure_function(field.float(), order=3), rtol=0, atol=0)
 
     @pytest.mark.filterwarnings("ignore")  # the tracer warns of the interpreter and of itself
-    @pytest.mark.usefixtures("unchecked")
+    @pytest.mark.usefixtures("unchecked", "fresh_compiler")
     def test_compiles(self, fields):
         field, mask = fields(0, 2, 8, 8), fields(1, 8, 8) > -1
         compiled = torch.compile(structure_function, backend="eager", fullgraph=True)

@@ -248,7 +248,7 @@ class TestPrecision:
         assert_close(got, wavelet_error(pred, target), rtol=1e-4, atol=0)
 
     @pytest.mark.filterwarnings("ignore")  # the tracer warns of the interpreter and of itself
-    @pytest.mark.usefixtures("unchecked")
+    @pytest.mark.usefixtures("unchecked", "fresh_compiler")
     @pytest.mark.parametrize("undecimated", [False, True])
     def test_compiles(self, fields, undecimated):
         pred, target = fields(0, 1, 16, 16), fields(1, 1, 16, 16)
