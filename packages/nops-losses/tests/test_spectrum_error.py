@@ -15,6 +15,7 @@ from nops_losses import (
     relative_l2,
     relative_log_spectrum_error,
 )
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing import assert_close
 
 SEEDS = st.integers(0, 2**31 - 1)
@@ -260,6 +261,29 @@ class TestDifferentiation:
         assert error(broken, field).isnan()
         assert error(field, broken).isnan()
         assert error(broken, constant).isnan()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("error", ERRORS)
+def test_plans_made_without_numbers_are_not_kept(fields, error):
+    options = {"window": "tukey"}
+    with FakeTensorMode():
+        error(torch.randn(1, 1, 9, 13), torch.randn(1, 1, 9, 13), **options)
+    pred, target = fields(0, 1, 1, 9, 13).float(), fields(1, 1, 1, 9, 13).float()
+    assert error(pred, target, **options) > 0
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_transforms_of_functions(fields, error):
+    options = {"per": "frame"} if error is relative_log_spectrum_error else {}
+    pred, target = fields(0, 3, 1, 9, 14), fields(1, 3, 1, 9, 14)
+    each = torch.func.vmap(lambda p, t: error(p, t, **options))(pred, target)
+    alone = torch.stack([error(p, t, **options) for p, t in zip(pred, target, strict=True)])
+    assert_close(each, alone, rtol=1e-12, atol=0)
+    gradient = torch.func.grad(lambda p: error(p, target, **options))(pred)
+    pred.requires_grad_()
+    error(pred, target, **options).backward()
+    assert_close(gradient, pred.grad, rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize("error", ERRORS)

@@ -14,6 +14,7 @@ from nops_losses._spectrum_plan import (
     TIE_GUARD,
     bin_sums,
     checked_lengths,
+    may_cache,
     multiplicity,
     plan_for,
     signed_modes,
@@ -126,7 +127,7 @@ def power_of(
 
 def marginals(power: Tensor, grid: Grid) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Wavenumbers [K_i] and energies [..., K_i] of each axis."""
-    build = _build_fold if torch.compiler.is_compiling() else _cached_fold
+    build = _cached_fold if may_cache(power) else _build_fold
     plan = build(grid, power.device, power.dtype)
     weighted, dims = power * plan.weight, len(grid.sizes)
     energies = []
@@ -195,7 +196,7 @@ def _cached_angles(grid: Grid, sectors: int, device: torch.device, dtype: torch.
 
 
 def _angles(grid: Grid, sectors: int, like: Tensor) -> _Angles:
-    build = _build_angles if torch.compiler.is_compiling() else _cached_angles
+    build = _cached_angles if may_cache(like) else _build_angles
     return build(grid, sectors, like.device, like.dtype)
 
 

@@ -51,9 +51,17 @@ def plan_for(
     check_choice("estimator", estimator, ("sum", "mean"))
     sizes = tuple(sizes)
     key = (sizes, checked_lengths(lengths, sizes), _checked_bins(bins), estimator)
-    # A compiled graph holds the plan's own arithmetic; a cache lookup would break it.
-    build = _build_plan if torch.compiler.is_compiling() else _cached_plan
+    build = _cached_plan if may_cache(like) else _build_plan
     return build(*key, like.device, like.dtype)
+
+
+def may_cache(like: Tensor) -> bool:
+    """Whether what is made for `like` may serve later calls.
+
+    A compiled graph holds the plan's own arithmetic, a look-up would break it; and what is made
+    from a tensor without numbers (of a tracer, say) has none either.
+    """
+    return not torch.compiler.is_compiling() and type(like) is Tensor
 
 
 def bin_sums(power: Tensor, plan: Plan, *, spatial_dims: int) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from nops_losses._checks import check_axes, check_choice, mask_over, to_working_dtype
+from nops_losses._spectrum_plan import NUM_PLANS, may_cache
 
 TAPERED = 0.5  # share of an axis that the Tukey window tapers, as in scipy
 MIN_SIDE = 8  # below, an axis has fewer than four waves to compare
@@ -74,12 +75,12 @@ def _fill(values: Tensor, keep: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 
 def _window(values: Tensor, reading: Reading) -> Tensor:
-    build = _build_window if torch.compiler.is_compiling() else _cached_window
+    build = _cached_window if may_cache(values) else _build_window
     sizes = tuple(values.shape[-reading.spatial_dims :])
     return build(sizes, reading.window, values.device, values.dtype)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=NUM_PLANS)
 def _cached_window(
     sizes: tuple[int, ...], window: Window, device: torch.device, dtype: torch.dtype
 ) -> Tensor:
