@@ -11,7 +11,13 @@ from torch import Tensor
 
 from nops_losses._checks import check_pair, reduce, to_working_dtype
 from nops_losses._field import safe_root
-from nops_losses._spectrum_plan import NUM_PLANS, checked_lengths, multiplicity, signed_modes
+from nops_losses._spectrum_plan import (
+    NUM_PLANS,
+    checked_lengths,
+    may_cache,
+    multiplicity,
+    signed_modes,
+)
 from nops_losses._transform import Reading, coefficients
 
 
@@ -63,8 +69,7 @@ def sobolev_error(
     reading = Reading(spatial_dims, mask=None, window="none", detrend="none")
     modes = [coefficients(field, reading, name="pred") for field in (error, target)]
     sizes = tuple(target.shape[-spatial_dims:])
-    # A compiled graph holds the weights' own arithmetic; a cache lookup would break it.
-    build = _build_weights if torch.compiler.is_compiling() else _cached_weights
+    build = _cached_weights if may_cache(error) else _build_weights
     weights = build(sizes, checked_lengths(lengths, sizes), order, error.device, error.dtype)
     power = [torch.view_as_real(mode).square().sum((-1, -spatial_dims - 2)) for mode in modes]
     norms = [(values * weights).flatten(-spatial_dims).sum(-1) for values in power]
