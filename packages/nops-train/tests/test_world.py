@@ -1,9 +1,6 @@
 """Two ranks, started by `torchrun`, against one."""
 
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +16,12 @@ TOGETHER = (
 )
 
 
-def launch(words: list[str], folder: Path, cases: tuple[str, ...]) -> None:
-    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")}
-    result = subprocess.run(
-        [sys.executable, *words, str(SCRIPT), str(folder), *cases],
-        env={**environment, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-
-
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def ranks(tmp_path_factory: pytest.TempPathFactory, launch: Any) -> Any:
     """What case came to on one of two ranks, or on a single process (rank None)."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    launch([], one, ALONE)
-    launch(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"], two, TOGETHER)
+    launch(SCRIPT, one, ALONE)
+    launch(SCRIPT, two, TOGETHER, ranks=2)
 
     def outcome(case: str, rank: int | None) -> Any:
         folder = one if rank is None else two

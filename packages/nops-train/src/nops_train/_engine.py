@@ -24,8 +24,8 @@ from nops_train._engine_setup import (
     check_optimizer,
     check_sources,
     defer,
-    freeze,
     make_optimizer,
+    place,
     trained_parameters,
 )
 from nops_train._engine_state import Record, Terms, TrainState
@@ -100,9 +100,7 @@ class Engine:
         self.state = TrainState()
         self._task, self._weighting = task, weighting
         self._learning_rate = learning_rate
-        freeze(model, config.freeze)
-        self._model = model.to(self.device)
-        self.world.copy_from_main(self._model.state_dict().values())
+        self._model = place(model, optimizer, config=config, world=self.world, device=self.device)
         if config.compile:
             compile_model(self._model)
         self._optimizer = optimizer or make_optimizer(model, config)
@@ -166,7 +164,7 @@ class Engine:
                 raise self._session.interrupted(self._signals.received or 0) from None
             except Exception as error:
                 exact = self._between_steps and not self._stepper.applying
-                self._session.failed(error, can_save=exact)
+                self._session.failed(error, can_save=exact, together=self._reader.failed)
                 raise
             result = self._finish()
         if self._signals.received is None:
