@@ -65,7 +65,7 @@ class Task:
         yield {"fit": 0.5 * (pred - batch["y"]).square().mean()}
         error = (self.model.rollout(batch["x"]) - batch["y"]).square().mean()
         yield {"fit": 0.5 * error, "size": self.model.size()}
-        self.model(batch["x"])  # no backward pass follows
+        self.model.size()  # no backward pass follows, which would free what was gathered
         yield {}
 
     def metrics(self, batch: Batch) -> dict[str, Tensor]:

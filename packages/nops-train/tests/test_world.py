@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from nops_train import InputError, World, join_world, load_checkpoint, read_events
+from nops_train._engine_shard import shard_model
 
 SCRIPT = Path(__file__).with_name("world_cases.py")
 ALONE = ("fit", "order")
@@ -143,3 +144,9 @@ def test_a_half_set_environment_is_refused(monkeypatch: pytest.MonkeyPatch):
         join_world()
     monkeypatch.delenv("WORLD_SIZE")
     assert join_world() == World()
+
+
+def test_parts_on_the_cpu_of_an_older_torch_are_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(torch.cpu.Stream, "record_event", raising=False)
+    with pytest.raises(InputError, match=r"train\.shard on a CPU needs torch 2\.7 or newer, found"):
+        shard_model(torch.nn.Linear(1, 1), None, device=torch.device("cpu"), world=World())

@@ -64,7 +64,7 @@ class TrainConfig(Config):
     shard: bool = Field(
         False,
         description="Under torchrun: each rank holds a part of weights, gradients, averages and optimizer "
-        "state (fully_shard), for models past one card; on a CPU from torch 2.7.",
+        "state (fully_shard), for models past one card; on a CPU from torch 2.7 on.",
     )
     validate_every: int = Field(1, ge=1, description="Epochs between validations.")
     early_stop_patience: int | None = Field(

@@ -54,7 +54,8 @@ class Engine:
     Args:
         task: Loss terms and metrics; see `Task`.
         weighting: Weights of the terms; see `Weighting`.
-        model: Everything that is trained or has state in training; moved to the device.
+        model: Everything that is trained or has state in training; moved to the device. With
+            `config.shard` the methods in its `forward_methods` may use parameters as `forward` does.
         config: Epochs, clipping, precision and so on.
         run: The run's folder.
         optimizer: Holds the parameters to train; AdamW over all of the model's by default. A group's
@@ -142,7 +143,8 @@ class Engine:
             valid: Validated on every `validate_every` epochs, and after the last.
 
         Returns:
-            What was reached. The model holds the last weights; `load_weights` gives the best ones.
+            What was reached. The model holds the last weights, with `config.shard` a part on each rank;
+            `load_weights` gives a whole one the best.
 
         Raises:
             InputError: If the run cannot be continued as asked, or a setting does not fit.
