@@ -87,12 +87,12 @@ class Spoiled:
             yield self._change(place, batch)
 
 
-def source(**options: Any) -> ListSource:
+def source(*, batch_size: int = BATCH, **options: Any) -> ListSource:
     generator = torch.Generator().manual_seed(7)
     x = torch.randn(SAMPLES, WIDTH, generator=generator)
     y = x.sum(1, keepdim=True).sin()
     items = [{"x": x[i], "y": y[i], "index": torch.tensor(i)} for i in range(SAMPLES)]
-    return ListSource(items, batch_size=BATCH, **options)  # pyright: ignore[reportArgumentType]
+    return ListSource(items, batch_size=batch_size, **options)  # pyright: ignore[reportArgumentType]
 
 
 def engine(folder: Path, name: str, *, norm: bool = False, **settings: Any) -> Engine:
@@ -263,10 +263,16 @@ CASES = {
     )
 }
 
-if __name__ == "__main__":
+
+def main(cases: Mapping[str, Callable[[Path], dict[str, Any]]]) -> None:
+    """Do what the command line names."""
     torch.set_num_threads(1)
     target = Path(sys.argv[1])
     for case in sys.argv[2:]:
-        result = CASES[case](target)
+        result = cases[case](target)
         torch.save(result, target / f"{case}_{join_world().rank}.pt")
         join_world().barrier()
+
+
+if __name__ == "__main__":
+    main(CASES)

@@ -24,8 +24,8 @@ from nops_train._engine_setup import (
     check_optimizer,
     check_sources,
     defer,
-    freeze,
     make_optimizer,
+    place,
     trained_parameters,
 )
 from nops_train._engine_state import Record, Terms, TrainState
@@ -54,7 +54,8 @@ class Engine:
     Args:
         task: Loss terms and metrics; see `Task`.
         weighting: Weights of the terms; see `Weighting`.
-        model: Everything that is trained or has state in training; moved to the device.
+        model: Everything that is trained or has state in training; moved to the device. With
+            `config.shard` the methods in its `forward_methods` may use parameters as `forward` does.
         config: Epochs, clipping, precision and so on.
         run: The run's folder.
         optimizer: Holds the parameters to train; AdamW over all of the model's by default. A group's
@@ -100,9 +101,7 @@ class Engine:
         self.state = TrainState()
         self._task, self._weighting = task, weighting
         self._learning_rate = learning_rate
-        freeze(model, config.freeze)
-        self._model = model.to(self.device)
-        self.world.copy_from_main(self._model.state_dict().values())
+        self._model = place(model, optimizer, config=config, world=self.world, device=self.device)
         if config.compile:
             compile_model(self._model)
         self._optimizer = optimizer or make_optimizer(model, config)
@@ -144,7 +143,8 @@ class Engine:
             valid: Validated on every `validate_every` epochs, and after the last.
 
         Returns:
-            What was reached. The model holds the last weights; `load_weights` gives the best ones.
+            What was reached. The model holds the last weights, with `config.shard` a part on each rank;
+            `load_weights` gives a whole one the best.
 
         Raises:
             InputError: If the run cannot be continued as asked, or a setting does not fit.
@@ -166,7 +166,7 @@ class Engine:
                 raise self._session.interrupted(self._signals.received or 0) from None
             except Exception as error:
                 exact = self._between_steps and not self._stepper.applying
-                self._session.failed(error, can_save=exact)
+                self._session.failed(error, can_save=exact, together=self._reader.failed)
                 raise
             result = self._finish()
         if self._signals.received is None:

@@ -22,6 +22,9 @@ class Reader:
         signals: What this process was sent.
         device: Where batches go.
         seed: Start of the draws made while a batch is read.
+
+    Attributes:
+        failed: Whether some rank could not read, which all of them know.
     """
 
     def __init__(
@@ -29,6 +32,7 @@ class Reader:
     ) -> None:
         self._world, self._signals = world, signals
         self._device, self._seed = device, seed
+        self.failed = False
 
     def batches(
         self, source: BatchSource, *, epoch: int, first: int, stop: int
@@ -83,6 +87,7 @@ class Reader:
         if found.signal:
             self._signals.received = found.signal
             raise StopRequested
+        self.failed = bool(found.failed)
         if error is not None:
             raise error
         if found.failed:

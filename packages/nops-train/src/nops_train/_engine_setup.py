@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from nops_train._config import TrainConfig
+from nops_train._engine_shard import shard_model
 from nops_train._errors import InputError
 from nops_train._protocols import BatchSource
+from nops_train._world import World
 
 LearningRate = Callable[[int, int], float]
 
@@ -30,6 +32,29 @@ def freeze(model: nn.Module, patterns: Iterable[str]) -> None:
             )
         for name in names:
             parameters[name].requires_grad_(False)
+
+
+def place(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    *,
+    config: TrainConfig,
+    world: World,
+    device: torch.device,
+) -> nn.Module:
+    """Freeze, move to the device, and give every rank rank 0's weights, or with `train.shard` its part of them.
+
+    Raises:
+        InputError: If the configuration does not fit the model.
+    """
+    freeze(model, config.freeze)
+    if config.shard and world.active:
+        world.copy_from_main(model.state_dict().values())
+        shard_model(model, optimizer, device=device, world=world)
+        return model
+    model = model.to(device)
+    world.copy_from_main(model.state_dict().values())
+    return model
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

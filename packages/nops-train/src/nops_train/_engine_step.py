@@ -7,16 +7,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import clip_grads_with_norm_
 
 from nops_train._ema import WeightAverage
 from nops_train._engine_batch import num_samples, split_batch
 from nops_train._engine_buffers import BufferGuard
+from nops_train._engine_shard import check_loss, check_owner, common_parts, first_bad, total_norm
 from nops_train._engine_state import Record
 from nops_train._engine_term_norms import TermNorms
 from nops_train._errors import InputError
 from nops_train._precision import Precision
 from nops_train._protocols import Losses, Task, Weighting
+from nops_train._shards import is_sharded, reshard
 from nops_train._world import World
 
 
@@ -57,6 +59,7 @@ class Stepper:
     Attributes:
         term_norms: What measures the step's gradient by term, or None.
         applying: Whether a step is half applied: true for good where the optimizer itself failed.
+        sharded: Whether each rank holds a part of the model.
     """
 
     def __init__(
@@ -90,6 +93,9 @@ class Stepper:
         self._accumulate = accumulate
         self._grad_clip = grad_clip
         self._deferred = deferred
+        self.sharded = is_sharded(model)
+        # The reduction in a sharded model's backward pass takes the mean over the ranks of what is to be summed.
+        self._scale = world.size if self.sharded else 1
 
     def make(
         self,
@@ -121,7 +127,7 @@ class Stepper:
             self.discard()
             raise
         self.precision.scaler.unscale_(self.optimizer)
-        norm = get_total_norm([p.grad for p in self._trained if p.grad is not None])
+        norm = total_norm(self._trained, self.world)
         # The one host synchronisation of a step: whether it counts must be known before the next.
         record = Record(weights=weights, samples=samples, values=self._read(raw, norm))
         if record.is_finite:
@@ -176,9 +182,13 @@ class Stepper:
         active = self.weighting.active(epoch=epoch, step=step)
         owner: Any = getattr(self.weighting, "active_weighting", None) or self.weighting
         self._owner = owner
+        parts = self._accumulate
+        if self.sharded:
+            check_owner(owner)
+            parts = common_parts(parts, batch, self.world)
         raw: dict[str, Tensor] = {}
         weights: dict[str, float] | None = None
-        for number, chunk in enumerate(split_batch(batch, self._accumulate)):
+        for number, chunk in enumerate(split_batch(batch, parts)):
             share = num_samples(chunk) / samples
             self.offer_residuals(owner if number == 0 else None)
             for losses in self.windows(chunk, epoch=epoch, step=step, active=active):
@@ -186,14 +196,15 @@ class Stepper:
                     weights = self._ask_weights(owner, losses, active, epoch=epoch, step=step)
                 if self.term_norms is not None:
                     self.term_norms.add(losses, weights, share)
-                self._backward(owner, losses, weights, share)
+                self._backward(owner, losses, weights, share * self._scale)
                 for name, value in losses.items():
                     part = _times(share, value.detach())
                     raw[name] = raw[name] + part if name in raw else part
         _check_complete(raw, active)
+        reshard(self.model)
         if hasattr(owner, "accumulate"):
             owner.apply(self._trained, reduce=self.world.sum if self.world.active else None)
-        else:
+        elif not self.sharded:
             self.world.sum_gradients(self._trained)
         assert weights is not None
         raw = {name: raw[name] for name in self.weighting.terms if name in raw}  # on every rank
@@ -236,6 +247,7 @@ class Stepper:
                     f"task.losses returned {name} as {found}, expected a scalar tensor: the mean over "
                     "the samples of the batch"
                 )
+            check_loss(name, value)
         return {name: value for name, value in losses.items() if name in active}
 
     def _ask_weights(
@@ -271,16 +283,7 @@ class Stepper:
     def _find_fault(self, record: Record) -> Fault:
         terms = record.terms()
         bad = tuple(name for name, v in terms.weighted.items() if not math.isfinite(v))
-        parameter = None
-        if not bad:
-            parameter = next(
-                (
-                    name
-                    for name, p in self.parameters.items()
-                    if p.grad is not None and not bool(p.grad.isfinite().all())
-                ),
-                None,
-            )
+        parameter = None if bad else first_bad(self.parameters, self.world)
         return Fault(
             terms=bad, parameter=parameter, scale=not bad and self.precision.can_lower_scale
         )
