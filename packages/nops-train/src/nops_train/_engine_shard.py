@@ -263,11 +263,11 @@ def common_parts(parts: int, batch: Any, world: World) -> int:
     return parts if parts == 1 else min(parts, *world.gather(num_samples(batch)))
 
 
-def total_norm(parameters: Sequence[Tensor], world: World) -> Tensor:
+def total_norm(parameters: Sequence[Tensor], world: World, *, sharded: bool) -> Tensor:
     """2-norm of the gradient over all parameters, and over all rows of those that are sharded."""
     held = [p.grad for p in parameters if p.grad is not None]
-    norm = get_total_norm([own_rows(gradient) for gradient in held])
-    if not any(map(is_shard, held)):
+    norm = get_total_norm([own_rows(gradient) for gradient in held] if sharded else held)
+    if not any(map(is_shard, held if sharded else ())):
         return norm
     return world.sum(norm.double().square()).sqrt().to(norm.dtype)
 

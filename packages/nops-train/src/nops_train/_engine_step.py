@@ -127,7 +127,7 @@ class Stepper:
             self.discard()
             raise
         self.precision.scaler.unscale_(self.optimizer)
-        norm = total_norm(self._trained, self.world)
+        norm = total_norm(self._trained, self.world, sharded=self.sharded)
         # The one host synchronisation of a step: whether it counts must be known before the next.
         record = Record(weights=weights, samples=samples, values=self._read(raw, norm))
         if record.is_finite:
@@ -197,11 +197,11 @@ class Stepper:
                 if self.term_norms is not None:
                     self.term_norms.add(losses, weights, share)
                 self._backward(owner, losses, weights, share * self._scale)
-                for name, value in losses.items():
-                    part = _times(share, value.detach())
-                    raw[name] = raw[name] + part if name in raw else part
+                _add_detached(raw, losses, share)
+                losses.clear()  # so that its graph is gone before the next one is built
         _check_complete(raw, active)
-        reshard(self.model)
+        if self.sharded:
+            reshard(self.model)
         if hasattr(owner, "accumulate"):
             owner.apply(self._trained, reduce=self.world.sum if self.world.active else None)
         elif not self.sharded:
@@ -232,7 +232,9 @@ class Stepper:
                 losses = next(iterator, None)
             if losses is None:
                 return
-            yield self._select(losses, active)
+            chosen = self._select(losses, active)
+            del losses
+            yield chosen
 
     def _select(self, losses: Losses, active: frozenset[str]) -> dict[str, Tensor]:
         if unknown := losses.keys() - self.weighting.terms.keys():
@@ -287,6 +289,12 @@ class Stepper:
         return Fault(
             terms=bad, parameter=parameter, scale=not bad and self.precision.can_lower_scale
         )
+
+
+def _add_detached(sums: dict[str, Tensor], losses: Losses, share: float) -> None:
+    for name, value in losses.items():
+        part = _times(share, value.detach())
+        sums[name] = sums[name] + part if name in sums else part
 
 
 def _times(factor: float, value: Tensor) -> Tensor:
