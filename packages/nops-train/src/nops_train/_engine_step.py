@@ -165,7 +165,8 @@ class Stepper:
             self.average.update()
         for item in self._transactional():
             item.apply_update()
-        self.world.copy_from_main(self.buffers.changing())
+        if self.world.active:
+            self.world.copy_from_main(self.buffers.changing())
         self.applying = False
 
     def _transactional(self) -> tuple[Any, ...]:
@@ -222,7 +223,7 @@ class Stepper:
         """The active terms of a micro-batch: one dict, or one per window, computed when asked for."""
         with self.precision.autocast(enabled=autocast):
             result = self.task.losses(chunk, epoch=epoch, step=step, active=active)
-        if isinstance(result, Mapping):
+        if isinstance(result, (dict, Mapping)):  # a dict is told at once
             yield self._select(result, active)
             return
         iterator = iter(result)
