@@ -13,7 +13,16 @@ SCRIPT = Path(__file__).with_name("world_cases.py")
 ALONE = ("fit", "order")
 TOGETHER = (
     *ALONE,
-    *("norm", "poisoned", "diverged", "stopped", "unread", "refused", "gradients"),
+    *(
+        "norm",
+        "poisoned",
+        "poisoned_later",
+        "diverged",
+        "stopped",
+        "unread",
+        "refused",
+        "gradients",
+    ),
 )
 
 
@@ -84,6 +93,19 @@ def test_bad_values_on_one_rank_skip_the_step_on_both(ranks):
     assert [e["epoch"] * 4 + e["batch"] for e in events] == [2, 5, 7]
     assert [e["terms"] for e in events] == [["fit"], ["fit"], []]
     assert events[2]["parameter"] == "first.weight"
+
+
+def test_both_ranks_skip_it_where_neither_looks(ranks):
+    first, second = ranks("poisoned_later", 0), ranks("poisoned_later", 1)
+    assert first["skipped"] == second["skipped"] == 3
+    assert first["step"] == second["step"] == 5
+    assert same(first["model"], second["model"])
+    assert same(first["average"], second["average"])
+    assert all(bool(v.isfinite().all()) for v in first["model"].values())
+    assert first["model"]["norm.num_batches_tracked"] == 10  # two windows each
+    events = [e for e in read_events(ranks.folder / "poisoned_later") if e["event"] == "skipped"]
+    assert [e["epoch"] * 4 + e["batch"] for e in events] == [2, 5, 7]
+    assert [e["terms"] for e in events] == [["fit"], ["fit"], []]
 
 
 def test_bad_values_in_a_row_stop_both(ranks):

@@ -40,10 +40,25 @@ class WeightAverage:
     @torch.no_grad()
     def update(self) -> None:
         """Take the present parameters into the average."""
-        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
-        self.num_updates += 1
+        decay = self._next_decay()
         for name, average in self.average.items():
             own_rows(average).lerp_(own_rows(self._parameters[name].detach()), 1.0 - decay)
+
+    @torch.no_grad()
+    def update_unless(self, bad: Tensor) -> None:
+        """The same, but the average stays where `bad` (bool, scalar, on the device) is true.
+
+        The update is counted: whoever reads `bad` later lowers `num_updates` by one.
+        """
+        decay = self._next_decay()
+        for name, average in self.average.items():
+            moved = average.lerp(self._parameters[name].detach(), 1.0 - decay)
+            average.copy_(torch.where(bad, average, moved))
+
+    def _next_decay(self) -> float:
+        count = self.num_updates
+        self.num_updates += 1
+        return min(self.decay, (1 + count) / (10 + count))
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from nops_train._engine_batch import num_samples, to_device
+from nops_train._engine_batch import num_samples
+from nops_train._engine_feed import Feeder
 from nops_train._engine_report import StopRequested
 from nops_train._engine_rng import seed_generators
 from nops_train._errors import InputError, PeerFailed
@@ -31,7 +32,7 @@ class Reader:
         self, *, world: World, signals: SignalGuard, device: torch.device, seed: int
     ) -> None:
         self._world, self._signals = world, signals
-        self._device, self._seed = device, seed
+        self._feeder, self._seed = Feeder(device), seed
         self.failed = False
 
     def batches(
@@ -51,7 +52,7 @@ class Reader:
         for index in range(first, stop):
             seed_generators("data", self._seed, epoch=epoch, index=index, rank=self._world.rank)
             batch, samples = self._next(iterator, f"{index} batches of epoch {epoch}", stop)
-            yield to_device(batch, self._device), samples
+            yield self._feeder.send(batch), samples
 
     def stop_if_asked(self) -> None:
         """Stop together, outside of reading.

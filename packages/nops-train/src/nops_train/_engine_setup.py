@@ -9,6 +9,7 @@ from torch import nn
 
 from nops_train._config import TrainConfig
 from nops_train._engine_shard import shard_model
+from nops_train._engine_verdict import can_fuse, keep_kernel
 from nops_train._errors import InputError
 from nops_train._protocols import BatchSource
 from nops_train._world import World
@@ -58,7 +59,7 @@ def place(
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW over the parameters that require a gradient.
+    """AdamW over the parameters that require a gradient; on CUDA in one kernel, which can skip a step by itself.
 
     Raises:
         InputError: If there are none.
@@ -66,11 +67,16 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     trained = [p for p in model.parameters() if p.requires_grad]
     if not trained:
         raise InputError("the model has no parameter to train; train.freeze holds all of them")
-    return torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(
+        trained,
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=can_fuse(trained) or None,
+    )
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
-    """Refuse an optimizer that evaluates the loss by itself.
+    """Refuse an optimizer that evaluates the loss by itself; the others keep their kernel when restored.
 
     Raises:
         InputError: For L-BFGS, whose steps the engine could not judge before they are made.
@@ -79,6 +85,7 @@ def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
         raise InputError(
             "LBFGS asks for the loss several times per step; give a first-order optimizer"
         )
+    keep_kernel(optimizer)
 
 
 def check_learning_rate(learning_rate: LearningRate | None, config: TrainConfig) -> None:

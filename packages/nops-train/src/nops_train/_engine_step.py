@@ -13,8 +13,9 @@ from nops_train._ema import WeightAverage
 from nops_train._engine_batch import num_samples, split_batch
 from nops_train._engine_buffers import BufferGuard
 from nops_train._engine_shard import check_loss, check_owner, common_parts, first_bad, total_norm
-from nops_train._engine_state import Record
+from nops_train._engine_state import Record, Waiting
 from nops_train._engine_term_norms import TermNorms
+from nops_train._engine_verdict import needs_host, step_unless
 from nops_train._errors import InputError
 from nops_train._precision import Precision
 from nops_train._protocols import Losses, Task, Weighting
@@ -31,11 +32,13 @@ class Fault:
         parameter: First parameter with a non-finite gradient; None where each is finite and only their
             norm overflows, or where a term is to blame already.
         scale: Whether the fp16 loss scale may be the cause, and was lowered.
+        searched: Whether the parameter was looked for: when a step that waited is judged, its gradient is gone.
     """
 
     terms: tuple[str, ...]
     parameter: str | None
     scale: bool
+    searched: bool = True
 
 
 class Stepper:
@@ -55,6 +58,7 @@ class Stepper:
         grad_clip: Largest gradient norm, or None.
         deferred: Objects with `apply_update` and `discard_update`.
         world: The ranks that make the step together.
+        waits: Whether the verdict on a step may stay on the device; see `can_wait`.
 
     Attributes:
         term_norms: What measures the step's gradient by term, or None.
@@ -76,6 +80,7 @@ class Stepper:
         grad_clip: float | None,
         deferred: tuple[Any, ...],
         world: World,
+        waits: bool,
     ) -> None:
         self.world = world
         self.model = model
@@ -96,6 +101,12 @@ class Stepper:
         self.sharded = is_sharded(model)
         # The reduction in a sharded model's backward pass takes the mean over the ranks of what is to be summed.
         self._scale = world.size if self.sharded else 1
+        self._waits = waits and not self.sharded  # no kernel skips rows of a sharded parameter
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the first group, as the last step left it."""
+        return float(self.optimizer.param_groups[0]["lr"])
 
     def make(
         self,
@@ -105,11 +116,14 @@ class Stepper:
         epoch: int,
         step: int,
         rate: float | None,
-    ) -> tuple[Record, Fault | None]:
+    ) -> tuple[Record | Waiting, Fault | None]:
         """Make one step on `batch`; with a `Fault` nothing has changed but the fp16 loss scale.
 
         The loss is the mean over the samples of all ranks. Its terms and gradients are summed over the
         ranks before they are judged, so all of them apply the step, or none.
+
+        A step that is `Waiting` was applied, or left everything but the learning rate as it was; `judge`
+        tells which.
 
         Args:
             batch: This rank's share, on the device.
@@ -128,8 +142,12 @@ class Stepper:
             raise
         self.precision.scaler.unscale_(self.optimizer)
         norm = total_norm(self._trained, self.world, sharded=self.sharded)
+        values = self._values(raw, norm)
+        if self._waits and not needs_host(self.weighting, self._owner):
+            self._apply_unless(~values.isfinite().all(), norm, rate)
+            return Waiting(weights=weights, samples=samples, values=values), None
         # The one host synchronisation of a step: whether it counts must be known before the next.
-        record = Record(weights=weights, samples=samples, values=self._read(raw, norm))
+        record = Record(weights=weights, samples=samples, values=values.tolist())
         if record.is_finite:
             self._apply(norm, rate)
             return record, None
@@ -138,12 +156,21 @@ class Stepper:
         self.discard()
         return record, fault
 
-    def _read(self, raw: Mapping[str, Tensor], norm: Tensor) -> list[float]:
-        """The terms of all ranks and the gradient norm, in one copy to the host."""
+    def judge(self, made: Waiting, values: list[float]) -> tuple[Record, Fault | None]:
+        """The verdict on a step that waited, from its values on the host; once per step."""
+        record = Record(weights=made.weights, samples=made.samples, values=values)
+        if record.is_finite:
+            return record, None
+        if self.average is not None:
+            self.average.num_updates -= 1
+        return record, Fault(terms=_bad_terms(record), parameter=None, scale=False, searched=False)
+
+    def _values(self, raw: Mapping[str, Tensor], norm: Tensor) -> Tensor:
+        """The terms of all ranks and the gradient norm, in one tensor."""
         if self.world.active:
             terms = self.world.sum(torch.stack(list(raw.values())))
-            return torch.cat([terms, norm.to(terms).reshape(1)]).tolist()
-        return torch.stack([*raw.values(), norm]).tolist()
+            return torch.cat([terms, norm.to(terms).reshape(1)])
+        return torch.stack([*raw.values(), norm])
 
     def discard(self) -> None:
         """Leave everything as it was before the step in hand."""
@@ -154,11 +181,7 @@ class Stepper:
 
     def _apply(self, norm: Tensor, rate: float | None) -> None:
         self.applying = True
-        if self._grad_clip is not None:
-            clip_grads_with_norm_(self._trained, self._grad_clip, norm)
-        if rate is not None:
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate * group.get("lr_scale", 1.0)
+        self._prepare(norm, rate)
         self.precision.scaler.step(self.optimizer)
         self.precision.scaler.update()
         if self.average is not None:
@@ -168,6 +191,24 @@ class Stepper:
         if self.world.active:
             self.world.copy_from_main(self.buffers.changing())
         self.applying = False
+
+    def _apply_unless(self, bad: Tensor, norm: Tensor, rate: float | None) -> None:
+        self.applying = True
+        self._prepare(norm, rate)
+        step_unless(self.optimizer, bad)
+        if self.average is not None:
+            self.average.update_unless(bad)
+        self.buffers.restore_where(bad)
+        if self.world.active:
+            self.world.copy_from_main(self.buffers.changing())
+        self.applying = False
+
+    def _prepare(self, norm: Tensor, rate: float | None) -> None:
+        if self._grad_clip is not None:
+            clip_grads_with_norm_(self._trained, self._grad_clip, norm)
+        if rate is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate * group.get("lr_scale", 1.0)
 
     def _transactional(self) -> tuple[Any, ...]:
         """What takes part in a step beside the optimizer; a composite weighting may change its member."""
@@ -284,8 +325,7 @@ class Stepper:
             self.task.note_residuals = sink  # pyright: ignore[reportAttributeAccessIssue]
 
     def _find_fault(self, record: Record) -> Fault:
-        terms = record.terms()
-        bad = tuple(name for name, v in terms.weighted.items() if not math.isfinite(v))
+        bad = _bad_terms(record)
         parameter = None if bad else first_bad(self.parameters, self.world)
         return Fault(
             terms=bad, parameter=parameter, scale=not bad and self.precision.can_lower_scale
@@ -296,6 +336,11 @@ def _add_detached(sums: dict[str, Tensor], losses: Losses, share: float) -> None
     for name, value in losses.items():
         part = _times(share, value.detach())
         sums[name] = sums[name] + part if name in sums else part
+
+
+def _bad_terms(record: Record) -> tuple[str, ...]:
+    weighted = record.terms().weighted
+    return tuple(name for name, value in weighted.items() if not math.isfinite(value))
 
 
 def _times(factor: float, value: Tensor) -> Tensor:
