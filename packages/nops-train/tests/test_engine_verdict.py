@@ -9,6 +9,7 @@ import signal
 import pytest
 import torch
 from nops_train import Diverged, Interrupted, RunFolder, load_checkpoint, read_events
+from nops_train._errors import PeersLost
 from torch.utils._python_dispatch import TorchDispatchMode
 
 NOW, LATER = False, True
@@ -244,6 +245,24 @@ def test_what_failed_first_is_told(toy, tmp_path):
         made.fit(source, toy.valid)
     assert len(of_kind(made, "skipped")) == 2
     assert made.run.checkpoints.newest() is None  # the state lacks what the weights have
+
+
+@pytest.mark.parametrize(("log_every", "saved"), [(1, "step_3.pt"), (50, None)])
+def test_what_other_ranks_took_with_them_is_not_waited_for(
+    toy, tmp_path, monkeypatch, log_every, saved
+):
+    def lose():
+        raise PeersLost("lost the other ranks")
+
+    made = make(toy, tmp_path, waits=LATER, changes={"log_every": log_every})
+    judged = []
+    judge = made._stepper.judge
+    monkeypatch.setattr(made._stepper, "judge", lambda *step: judged.append(1) or judge(*step))
+    with pytest.raises(PeersLost):
+        made.fit(toy.Spoiled(toy.train, strike((0, 3), lose)), toy.valid)
+    found = made.run.checkpoints.newest()
+    assert (found and found.name) == saved
+    assert len(judged) == (3 if saved else 1)  # the line of step 0
 
 
 class Reads(TorchDispatchMode):

@@ -34,7 +34,7 @@ from nops_train._engine_step import Stepper
 from nops_train._engine_validate import Validator
 from nops_train._engine_verdict import can_wait
 from nops_train._engine_watch import Watch
-from nops_train._errors import Interrupted
+from nops_train._errors import Interrupted, PeersLost
 from nops_train._importer import Importer
 from nops_train._precision import Precision
 from nops_train._progress import Progress, ProgressMode
@@ -61,7 +61,8 @@ class Engine:
         optimizer: Holds the parameters to train; AdamW over all of the model's by default. A group's
             `lr_scale` multiplies the learning rate.
         learning_rate: `learning_rate(epoch, step)` of each step. None leaves the optimizer's own rates,
-            and needs `lr_schedule="constant"` without warm-up.
+            and needs `lr_schedule="constant"` without warm-up. On CUDA a skipped step counts in `step` until
+            the next line of the log, checkpoint or end of an epoch.
         stateful: Further objects to be saved and restored, by name.
         fingerprint: What identifies the data; a run goes on with equal values only.
         importers: Read checkpoints of other programs that `--resume FILE` names.
@@ -211,9 +212,8 @@ class Engine:
         except StopRequested:
             self._settle()
             raise
-        except Exception:
-            with contextlib.suppress(Exception):  # the user is told what went wrong first
-                self._settle()
+        except Exception as error:
+            self._settle_after(error)
             raise
         self._settle()
 
@@ -237,6 +237,16 @@ class Engine:
             self._between_steps = False
             self._ledger.settle()
             self._between_steps = True
+
+    def _settle_after(self, error: Exception) -> None:
+        """The same, as far as that can be done; the user is told what went wrong first."""
+        if isinstance(error, PeersLost) and self._ledger.waits:
+            self._between_steps = (
+                False  # a sum that the others had no part in is waited for without end
+            )
+            return
+        with contextlib.suppress(Exception):
+            self._settle()
 
     def _end_epoch(self, valid: BatchSource | None) -> None:
         # Validation first: until it is done nothing has changed, so it can be stopped and repeated.

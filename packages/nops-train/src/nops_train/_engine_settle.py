@@ -53,6 +53,11 @@ class Ledger:
         self._waiting: list[Waiting] = []
 
     @property
+    def waits(self) -> bool:
+        """Whether there are steps that are not taken in yet."""
+        return bool(self._waiting)
+
+    @property
     def step(self) -> int:
         """Index of the next step, 0-based: those that wait count as applied."""
         return self._state.step + len(self._waiting)

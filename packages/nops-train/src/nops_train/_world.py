@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from nops_train._errors import InputError, PeerFailed
+from nops_train._errors import InputError, PeerFailed, PeersLost
 
 T = TypeVar("T")
 GRACE_SECONDS = 0.5
@@ -201,13 +201,13 @@ def _told(collective: Callable[..., Any], *arguments: Any, **options: Any) -> No
     """Call a collective of torch; one that breaks off means that another rank has ended.
 
     Raises:
-        PeerFailed: If it breaks off.
+        PeersLost: If it breaks off.
     """
     try:
         collective(*arguments, **options)
     except RuntimeError as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise PeerFailed(f"lost the other ranks: {first}") from error
+        raise PeersLost(f"lost the other ranks: {first}") from error
 
 
 def _sent(compute: Callable[[], T]) -> T:
