@@ -119,7 +119,7 @@ def overhead(folder: Path) -> tuple[float, float]:
     Both train one model with one optimizer: two models would lie differently in memory, which alone makes
     a per cent or two.
     """
-    batch = torch.randn(96, 640)
+    batch = torch.randn(128, 640)
     torch.manual_seed(0)
     model, config = network(), settings()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
@@ -182,9 +182,10 @@ class Rollout:
         for window in truncated_bptt(
             self.model, self.initial, batch, window=WINDOW, mode=self.mode
         ):
-            traj = {"traj": window.weight * trajectory_loss(window.pred, window.target)}
-            del window  # it holds the graph
-            yield traj
+            terms = {"traj": window.weight * trajectory_loss(window.pred, window.target)}
+            del window  # window and terms hold the graph
+            yield terms
+            del terms
 
     def metrics(self, batch: Tensor) -> dict[str, Tensor]:
         """None of interest."""

@@ -51,7 +51,7 @@ class Reader:
         iterator = iter(source.batches(epoch=epoch, skip=first))
         for index in range(first, stop):
             seed_generators("data", self._seed, epoch=epoch, index=index, rank=self._world.rank)
-            batch, samples = self._next(iterator, f"{index} batches of epoch {epoch}", stop)
+            batch, samples = self._next(iterator, epoch=epoch, index=index, stop=stop)
             yield self._feeder.send(batch), samples
 
     def stop_if_asked(self) -> None:
@@ -62,18 +62,19 @@ class Reader:
         """
         self._agreed(None, None, signal=self._signals.received)
 
-    def _next(self, iterator: Iterator[Any], place: str, stop: int) -> tuple[Any, int]:
+    def _next(
+        self, iterator: Iterator[Any], *, epoch: int, index: int, stop: int
+    ) -> tuple[Any, int]:
         batch: Any = None
         error: Exception | None = None
-        signal = (
-            self._signals.received
-        )  # one that comes while the batch is read lets its step be made
+        # One that comes while the batch is read lets its step be made.
+        signal = self._signals.received
         try:
             if signal is None:
                 batch = next(iterator)
         except StopIteration:
             error = InputError(
-                f"the training source ended after {place}; its num_batches is {stop}"
+                f"the training source ended after {index} batches of epoch {epoch}; its num_batches is {stop}"
             )
         except Exception as raised:
             error, signal = raised, self._signals.received  # a signal ends worker processes too

@@ -82,7 +82,8 @@ class Ledger:
             config = self._config
             is_due = step % config.log_every == 0 or (step + 1) % config.save_every == 0
             return is_due and self.settle()
-        self.settle()
+        if self._waiting:
+            self.settle()
         return self._take(made, fault)
 
     def settle(self) -> bool:
