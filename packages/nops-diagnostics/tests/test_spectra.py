@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from nops_diagnostics import spectrum_error
+from nops_losses import log_spectrum_error
 from torch.testing import assert_close
 
 SEEDS = st.integers(0, 2**31 - 1)
@@ -42,6 +43,17 @@ def test_a_scaled_field_in_any_unit(fields, spatial_dims, seed, scale):
     assert_close(
         got, torch.tensor((2 * math.log(1.2)) ** 2, dtype=torch.float64), rtol=1e-9, atol=0
     )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "lengths"), [((16,), None), ((12, 9), (2.0, 1.0)), ((8, 9, 10), (1.0, 2.0, 3.0))]
+)
+def test_is_the_loss_of_the_same_name_at_its_defaults(fields, sizes, lengths):
+    # The loss refuses axes of fewer than 8 cells; the metric scores what it is given.
+    pred, target = fields(0, 2, 2, *sizes), fields(1, 2, 2, *sizes)
+    got = spectrum_error(pred, target, lengths=lengths, spatial_dims=len(sizes))
+    expected = log_spectrum_error(pred, target, lengths=lengths, spatial_dims=len(sizes))
+    assert_close(got, expected, rtol=1e-13, atol=0)
 
 
 def test_float32_input_gives_the_same_figure():

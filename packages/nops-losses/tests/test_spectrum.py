@@ -142,6 +142,30 @@ class TestConvention:
             inside = energy.gather(-1, shell[:, None])[:, 0]
             assert_close(inside, 0.5 * waves.square().mean((1, 2, 3)), rtol=1e-12, atol=0)
 
+    @pytest.mark.parametrize(
+        ("sizes", "lengths"),
+        [
+            ((16, 8), (TURN, TURN)),
+            ((8, 16), (12.0, 6.0)),
+            ((15, 9), (2.0, 5.0)),
+            ((6, 8, 5), (1.0, 2.0, 0.7)),
+        ],
+    )
+    def test_each_mode_is_in_one_shell_and_stays_there_when_axes_are_exchanged(
+        self, sizes, lengths
+    ):
+        dims, space = len(sizes), grid(*sizes)
+        for mode in product(*(range(n) for n in sizes)):
+            wave = sum(m * x for m, x in zip(mode, space, strict=True)).cos()[None]
+            energy = energy_spectrum(wave, lengths=lengths, spatial_dims=dims).energy
+            inside = energy > 1e-12
+            assert inside.sum() == 1
+            assert_close(energy[inside][0], 0.5 * wave.square().mean(), rtol=1e-12, atol=0)
+            turned = energy_spectrum(
+                wave.permute(0, *range(dims, 0, -1)), lengths=lengths[::-1], spatial_dims=dims
+            ).energy
+            assert torch.equal(turned > 1e-12, inside)
+
     def test_wavenumbers_are_in_radians_per_length(self, fields):
         field = fields(0, 1, 8, 8)
         assert energy_spectrum(field).wavenumber.tolist() == list(range(7))

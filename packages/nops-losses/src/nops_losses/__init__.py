@@ -5,14 +5,28 @@ must be equal, nothing broadcasts, and no gradient flows into `target`. Half-pre
 computed in float32 with autocast off, float64 stays float64.
 """
 
+from nops_losses._anisotropy import AnisotropicSpectrum, anisotropic_spectrum
+from nops_losses._anisotropy_error import anisotropic_spectrum_error
+from nops_losses._coherence import coherence_error
 from nops_losses._field import relative_l2
+from nops_losses._latent import latent_spectrum_error
+from nops_losses._relative_spectrum import relative_log_spectrum_error
 from nops_losses._spectrum import Spectrum, energy_spectrum
+from nops_losses._spectrum_error import binned_spectral_power_error, log_spectrum_error
 from nops_losses._trajectory import initial_condition_loss, trajectory_loss
 
 __all__ = [
+    "AnisotropicSpectrum",
     "Spectrum",
+    "anisotropic_spectrum",
+    "anisotropic_spectrum_error",
+    "binned_spectral_power_error",
+    "coherence_error",
     "energy_spectrum",
     "initial_condition_loss",
+    "latent_spectrum_error",
+    "log_spectrum_error",
     "relative_l2",
+    "relative_log_spectrum_error",
     "trajectory_loss",
 ]

@@ -6,7 +6,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nops_losses._checks import check_axes, check_same_shape, to_working_dtype
+from nops_losses._checks import (
+    check_pair,
+    mask_over,
+    reduce,
+    to_working_dtype,
+)
 
 
 def relative_l2(
@@ -38,33 +43,14 @@ def relative_l2(
     Source:
         The relative L2 error of Li et al., "Fourier neural operator", arXiv 2010.08895.
     """
-    check_same_shape(pred, target)
-    check_axes(pred, name="pred", spatial_dims=spatial_dims)
+    check_pair(pred, target, spatial_dims=spatial_dims)
     target = to_working_dtype(target.detach(), name="target")
     error = to_working_dtype(pred, name="pred") - target
     if mask is not None:
-        keep = _mask_over(mask, target)
+        keep = mask_over(mask, target)
         error, target = error.where(keep, 0.0), target.where(keep, 0.0)
     axes = tuple(range(-spatial_dims - 1, 0))
     size = torch.linalg.vector_norm(target, dim=axes)
     # vector_norm has gradient 0 at 0, so that a perfect prediction stays where it is.
     ratio = torch.linalg.vector_norm(error, dim=axes) / size.where(size > 0, 1.0)
-    return _reduce(ratio, reduction)
-
-
-def _mask_over(mask: Tensor, field: Tensor) -> Tensor:
-    try:
-        return mask.expand(field.shape)
-    except RuntimeError as error:
-        raise ValueError(
-            f"mask of shape {tuple(mask.shape)} does not broadcast to the field's shape "
-            f"{tuple(field.shape)}."
-        ) from error
-
-
-def _reduce(value: Tensor, reduction: str) -> Tensor:
-    if reduction == "mean":
-        return value.mean()
-    if reduction == "none":
-        return value
-    raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}.")
+    return reduce(ratio, reduction)
