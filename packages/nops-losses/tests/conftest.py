@@ -21,6 +21,13 @@ def fields() -> Callable[..., Tensor]:
 
 
 @pytest.fixture
+def fresh_compiler() -> None:
+    """Forget what was compiled before: under the shape checker all functions share one wrapper,
+    and the compiler refuses to compile that more than eight times."""
+    torch._dynamo.reset()
+
+
+@pytest.fixture
 def grid() -> Callable[..., tuple[Tensor, ...]]:
     """`grid(*sizes)`: coordinates 2πj/n on each axis, in float64."""
 

@@ -211,7 +211,7 @@ class TestMachinery:
         assert torch.autograd.gradgradcheck(parts, field)
 
     @pytest.mark.filterwarnings("ignore")  # the tracer warns of the interpreter and of itself
-    @pytest.mark.usefixtures("unchecked")
+    @pytest.mark.usefixtures("unchecked", "fresh_compiler")
     def test_compiles(self, fields):
         field = fields(0, 1, 8, 6)
 

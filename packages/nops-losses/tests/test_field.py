@@ -97,7 +97,7 @@ def test_half_inputs_are_computed_in_float32(dtype, fields):
 
 
 @pytest.mark.filterwarnings("ignore")  # the tracer warns of the interpreter and of itself
-@pytest.mark.usefixtures("unchecked")
+@pytest.mark.usefixtures("unchecked", "fresh_compiler")
 def test_compiles(fields):
     pred, target = fields(0, 2, 1, 8, 8), fields(1, 2, 1, 8, 8)
     compiled = torch.compile(relative_l2, backend="eager", fullgraph=True)

@@ -265,7 +265,7 @@ class TestPlans:
         assert energy_spectrum(field).wavenumber[-1] == 6
 
     @pytest.mark.filterwarnings("ignore")  # the tracer warns of the interpreter and of itself
-    @pytest.mark.usefixtures("unchecked")
+    @pytest.mark.usefixtures("unchecked", "fresh_compiler")
     def test_compiles(self, fields):
         field = fields(0, 1, 8, 6)
         compiled = torch.compile(energy_spectrum, backend="eager", fullgraph=True, dynamic=False)

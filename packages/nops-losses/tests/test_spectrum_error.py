@@ -322,7 +322,7 @@ class TestPrecision:
 
 
 @pytest.mark.filterwarnings("ignore")  # the tracer warns of the interpreter and of itself
-@pytest.mark.usefixtures("unchecked")
+@pytest.mark.usefixtures("unchecked", "fresh_compiler")
 @pytest.mark.parametrize("error", ERRORS)
 def test_compiles(fields, error):
     pred, target = fields(0, 1, 1, 8, 8), fields(1, 1, 1, 8, 8)

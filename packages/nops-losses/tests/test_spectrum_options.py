@@ -237,7 +237,7 @@ class TestMachinery:
         assert torch.autograd.gradgradcheck(energy, field)
 
     @pytest.mark.filterwarnings("ignore")  # the tracer warns of the interpreter and of itself
-    @pytest.mark.usefixtures("unchecked")
+    @pytest.mark.usefixtures("unchecked", "fresh_compiler")
     @pytest.mark.parametrize("bins", ["log", (0.5, 1.5, 3.0)])
     def test_compiles_with_all_options(self, fields, bins):
         field, mask = fields(0, 2, 8, 6), fields(1, 8, 6) > -1

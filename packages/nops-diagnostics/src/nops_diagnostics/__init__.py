@@ -10,13 +10,17 @@ from nops_losses import relative_l2
 
 from nops_diagnostics._bootstrap import Estimate, bootstrap_estimate
 from nops_diagnostics._correlation import CorrelationTime, correlation, correlation_time
+from nops_diagnostics._flow import FlowDrift, FlowQuantities, flow_drift, flow_quantities
 from nops_diagnostics._format import format_number
+from nops_diagnostics._lead_errors import LeadErrors, lead_errors, plot_lead_errors
 from nops_diagnostics._machine import describe_machine
 from nops_diagnostics._metrics import mse, nmse, nrmse, skill, vrmse
+from nops_diagnostics._plot_evolution import plot_spectrum_evolution, plot_temporal_spectrum
 from nops_diagnostics._plot_fields import plot_rollout, plot_spectra
 from nops_diagnostics._plot_schedule import plot_schedule
 from nops_diagnostics._plot_scores import plot_correlation, plot_metric, plot_skill
 from nops_diagnostics._plot_training import Series, plot_training, read_series
+from nops_diagnostics._pod import ProperModes, proper_modes
 from nops_diagnostics._report import Report
 from nops_diagnostics._rollout_errors import (
     RolloutErrors,
@@ -32,34 +36,49 @@ from nops_diagnostics._sensitivity import (
     shuffle_ratio,
 )
 from nops_diagnostics._spectra import spectrum_error
+from nops_diagnostics._stability import TemporalStability, temporal_stability
+from nops_diagnostics._temporal_spectrum import TemporalSpectrum, temporal_spectrum
 
 __all__ = [
     "CorrelationTime",
     "Estimate",
+    "FlowDrift",
+    "FlowQuantities",
+    "LeadErrors",
+    "ProperModes",
     "Report",
     "RolloutErrors",
     "RolloutScores",
     "Series",
     "ShuffleRatio",
+    "TemporalSpectrum",
+    "TemporalStability",
     "bootstrap_estimate",
     "correlation",
     "correlation_time",
     "derangement",
     "describe_machine",
     "diversity_ratio",
+    "flow_drift",
+    "flow_quantities",
     "format_number",
+    "lead_errors",
     "lead_mean",
     "mse",
     "nmse",
     "nrmse",
     "paired_noise_floor",
     "plot_correlation",
+    "plot_lead_errors",
     "plot_metric",
     "plot_rollout",
     "plot_schedule",
     "plot_skill",
     "plot_spectra",
+    "plot_spectrum_evolution",
+    "plot_temporal_spectrum",
     "plot_training",
+    "proper_modes",
     "read_series",
     "relative_l2",
     "rollout_errors",
@@ -68,5 +87,7 @@ __all__ = [
     "shuffle_ratio",
     "skill",
     "spectrum_error",
+    "temporal_spectrum",
+    "temporal_stability",
     "vrmse",
 ]

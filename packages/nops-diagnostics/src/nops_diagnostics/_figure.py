@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -75,9 +76,20 @@ def log_scale_if_positive(axes: Axes, values: Sequence[float]) -> None:
     if not finite or min(finite) <= 0 or max(finite) <= 5 * min(finite):
         return
     axes.set_yscale("log")
-    narrow = max(finite) < 100 * min(finite)
+    label_decades(axes, narrow=bool(max(finite) < 100 * min(finite)))
+
+
+def label_decades(axes: Axes, *, narrow: bool) -> None:
+    """Small ticks on a logarithmic ordinate, with those at 2 and 5 labelled if it is narrow."""
     axes.yaxis.set_minor_formatter(FuncFormatter(_two_and_five) if narrow else NullFormatter())
     axes.tick_params(which="minor", labelsize=SMALL, colors=INK, width=0.4, length=2)
+
+
+def power_of(symbol: str, exponent: float) -> str:
+    """`symbol` to a power as a factor in a formula, simple fractions as such; nothing for 0."""
+    fraction = Fraction(exponent).limit_denominator(9)
+    simple = math.isclose(fraction, exponent, rel_tol=1e-9)
+    return f"{symbol}^{{{fraction if simple else format(exponent, '.3g')}}}\\," if exponent else ""
 
 
 def whole_steps(axes: Axes) -> None:

@@ -17,7 +17,9 @@ from nops_diagnostics._figure import (
     SMALL,
     WIDTH,
     add_legend,
+    label_decades,
     new_figure,
+    power_of,
     style_axes,
     style_of,
     to_numpy,
@@ -25,7 +27,7 @@ from nops_diagnostics._figure import (
 )
 from nops_diagnostics._format import MISSING, format_number
 from nops_diagnostics._layout import as_double, check_axes, check_pair, pick_leads
-from nops_diagnostics._spectra import inside_nyquist
+from nops_diagnostics._spectra import empty_share, inside_nyquist
 
 VALUES, ERRORS = "viridis", "RdBu_r"  # both even in lightness and safe for colour-blind readers
 MAX_PANELS = 3  # spectra side by side
@@ -93,7 +95,7 @@ def plot_rollout(
 def plot_spectra(
     fields: Mapping[str, Float[Tensor, "sample time channel *space"]],
     *,
-    lead_times: Sequence[int],
+    lead_times: Sequence[int] | None = None,
     compensate: float = 0.0,
     band: tuple[float, float] = (0.05, 0.95),
     lengths: tuple[float, ...] | None = None,
@@ -101,16 +103,18 @@ def plot_spectra(
     unit: str = "",
     length_unit: str = "",
 ) -> Figure:
-    """Energy spectra of several fields at chosen lead times, one panel per lead.
+    """Energy spectra of several fields, one panel per chosen lead time or one for all frames.
 
     Lines are means over samples of the energy per shell, summed over channels (pass
     `field[:, :, i : i + 1]` for one of them); bands run between quantiles over samples. Shells
-    from 1 to the smallest Nyquist wave number are shown, in the range of the first field.
+    from 1 to the smallest Nyquist wave number are shown, in the range of the first field. No
+    window is applied: the fields are periodic.
 
     Args:
         fields: By name, in drawing order, the reference first, such as
             `{"truth": target, "rollout": pred}`; without the initial state, one shape.
-        lead_times: Which leads, 1-based and increasing.
+        lead_times: Which leads, 1-based and increasing. None draws one panel of all frames, in
+            which lines are means and bands quantiles over samples and frames.
         compensate: Energies are multiplied by `k ** compensate`; 5/3 makes an inertial range flat.
         band: The two quantiles.
         lengths: Physical extent of each axis; None counts cycles per domain.
@@ -121,40 +125,54 @@ def plot_spectra(
     Raises:
         ValueError: If there is no field, shapes differ or a lead lies outside them.
     """
-    _check_fields(fields, spatial_dims=spatial_dims)
-    first = next(iter(fields.values()))
-    leads = pick_leads(first.shape[1], tuple(lead_times))
-    columns = min(len(leads), MAX_PANELS)
-    rows = -(-len(leads) // columns)
+    check_fields(fields, spatial_dims=spatial_dims)
+    panels = _frames(fields, lead_times)
+    columns = min(len(panels), MAX_PANELS)
+    rows = -(-len(panels) // columns)
     figure = new_figure(WIDTH, 0.4 + 2.5 * rows)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    power = f"k^{{{compensate:.3g}}}\\," if compensate else ""
-    energy = f"${power}E(k)$" + _squared(unit)
+    energy = f"${power_of('k', compensate)}E(k)$" + squared(unit)
     per = f"rad / {length_unit}" if length_unit else "rad / length"
     wave = with_unit("wave number", "cycles per domain" if lengths is None else per)
-    for axes, lead in zip(grid.flat, leads, strict=False):
-        for index, (name, field) in enumerate(fields.items()):
-            k, energies = _shells(field[:, lead - 1], lengths=lengths, spatial_dims=spatial_dims)
-            _spectrum_line(axes, k, energies * k**compensate, band=band, index=index, label=name)
-        style_axes(axes, xlabel="", ylabel="", title=f"lead {lead}")
+    for axes, (title, frames) in zip(grid.flat, panels.items(), strict=False):
+        for index, (name, frame) in enumerate(frames.items()):
+            k, energies = shells(frame, lengths=lengths, spatial_dims=spatial_dims)
+            spectrum_line(axes, k, energies * k**compensate, band=band, index=index, label=name)
+        style_axes(axes, xlabel="", ylabel="", title=title)
         axes.label_outer()
     grid[0, 0].set_xscale("log")
-    _scale_energy(list(grid.flat[: len(leads)]))
+    empty = empty_share(next(iter(fields.values())))
+    scale_energy(list(grid.flat[: len(panels)]), empty=empty)
     figure.supxlabel(wave, fontsize=FONT, color=INK)
     figure.supylabel(energy, fontsize=FONT, color=INK)
-    for axes in grid.flat[len(leads) :]:
+    for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     add_legend(grid[0, 0], loc="lower left")
     return figure
 
 
-def _squared(unit: str) -> str:
+def _frames(
+    fields: Mapping[str, Tensor], lead_times: Sequence[int] | None
+) -> dict[str, dict[str, Tensor]]:
+    """By panel and name the frames `[sample, channel, *space]` that are drawn."""
+    if lead_times is None:
+        return {"": {name: field.flatten(0, 1) for name, field in fields.items()}}
+    leads = pick_leads(next(iter(fields.values())).shape[1], tuple(lead_times))
+    return {
+        f"lead {lead}": {name: field[:, lead - 1] for name, field in fields.items()}
+        for lead in leads
+    }
+
+
+def squared(unit: str) -> str:
+    """The label's part that names the square of `unit`."""
     if not unit:
         return ""
     return f" in {unit}²" if unit.isalpha() else f" in ({unit})²"
 
 
-def _check_fields(fields: Mapping[str, Tensor], *, spatial_dims: int) -> None:
+def check_fields(fields: Mapping[str, Tensor], *, spatial_dims: int) -> None:
+    """Raise unless there are fields, of one shape with sample, time, channel and space."""
     shapes = {name: tuple(field.shape) for name, field in fields.items()}
     if len(set(shapes.values())) != 1:
         raise ValueError(f"need one or more fields of one shape, got {shapes}.")
@@ -162,7 +180,7 @@ def _check_fields(fields: Mapping[str, Tensor], *, spatial_dims: int) -> None:
         check_axes(name, field, spatial_dims=spatial_dims, leading=2)
 
 
-def _shells(
+def shells(
     frame: Tensor, *, lengths: tuple[float, ...] | None, spatial_dims: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Wave numbers `[shell]` and energies `[sample, shell]` inside the Nyquist limit."""
@@ -172,7 +190,7 @@ def _shells(
     return to_numpy(spectrum.wavenumber[kept]), to_numpy(spectrum.energy[:, kept])
 
 
-def _spectrum_line(
+def spectrum_line(
     axes: Axes,
     k: np.ndarray,
     energies: np.ndarray,
@@ -181,23 +199,35 @@ def _spectrum_line(
     index: int,
     label: str,
 ) -> None:
+    """The mean over samples of `energies [sample, shell]`, and the band between its quantiles."""
     style = style_of(index)
-    axes.plot(k, energies.mean(0), linewidth=1.5, label=label, **style)
+    mean = energies.mean(0)
+    label = label if np.isfinite(mean).any() else f"{label} (not finite)"
+    axes.plot(k, mean, linewidth=1.5, label=label, **style)
     if len(energies) > 1 and np.isfinite(energies).all():
         low, high = np.quantile(energies, band, axis=0)
         axes.fill_between(k, low, high, color=style["color"], alpha=0.15, linewidth=0)
 
 
-def _scale_energy(panels: Sequence[Axes]) -> None:
-    """Show what the first field spans, at most 12 decades of it; linear if it has no energy."""
-    truth = np.concatenate([np.asarray(axes.lines[0].get_ydata(), float) for axes in panels])
-    drawn = [np.asarray(line.get_ydata(), float) for axes in panels for line in axes.lines]
-    truth, drawn = truth[truth > 0], np.concatenate(drawn)
-    if not truth.size:
+def scale_energy(panels: Sequence[Axes], *, empty: float) -> None:
+    """Show where the first field has energy, and the others there; linear if it has none.
+
+    Empty is what lies below the share `empty` of its largest energy, or below 12 decades; others
+    are followed for four decades above and three below.
+    """
+    lines = [np.array([line.get_ydata() for line in axes.lines], float) for axes in panels]
+    drawn = np.concatenate(lines, axis=1)  # [field, shell]
+    truth = drawn[0]
+    kept = (truth > 0) & (truth >= max(empty, 1e-12) * truth.max(initial=0.0))
+    if not kept.any():
         return
-    highest = min(np.max(drawn[np.isfinite(drawn)]), 1e4 * truth.max())
-    panels[0].set_ylim(max(truth.min(), 1e-12 * truth.max()) / 3.0, 3.0 * highest)
+    shown = drawn[:, kept]
+    low = np.min(shown, initial=truth[kept].min(), where=shown > 1e-3 * truth[kept].min())
+    high = np.max(shown, initial=truth[kept].max(), where=shown < 1e4 * truth[kept].max())
+    panels[0].set_ylim(low / 3.0, 3.0 * high)
     panels[0].set_yscale("log")  # after the limits: nothing is left to be scaled automatically
+    for axes in panels:
+        label_decades(axes, narrow=bool(9.0 * high < 100.0 * low))
 
 
 def _error_span(error: np.ndarray, *, low: float, high: float) -> float:

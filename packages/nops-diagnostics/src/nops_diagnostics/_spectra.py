@@ -54,7 +54,7 @@ def spectrum_error(
     grid = target.shape[-spatial_dims:]
     k, p = energy_spectrum(as_double(pred), lengths=lengths, spatial_dims=spatial_dims)
     _, t = energy_spectrum(as_double(target), lengths=lengths, spatial_dims=spatial_dims)
-    of_varying, of_all = FLOORS.get(target.dtype, FLOOR)
+    of_varying, of_all = empty_share(target), FLOORS.get(target.dtype, FLOOR)[1]
     floor = of_varying * t[..., 1:].sum(-1, keepdim=True) + of_all * t.sum(-1, keepdim=True)
     kept = inside_nyquist(k, grid=tuple(grid), lengths=lengths)
     p, t = p[..., kept], t[..., kept]
@@ -62,6 +62,11 @@ def spectrum_error(
     ratio = (p + floor).log() - (t + floor).log()
     error = torch.where(used, ratio.square(), 0.0).sum(-1) / used.sum(-1).clamp(min=1)
     return error.mean() if reduction == "mean" else error
+
+
+def empty_share(field: Tensor) -> float:
+    """Share of a field's energy outside shell 0 below which a shell counts as empty."""
+    return FLOORS.get(field.dtype, FLOOR)[0]
 
 
 def inside_nyquist(

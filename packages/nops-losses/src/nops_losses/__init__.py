@@ -8,25 +8,33 @@ computed in float32 with autocast off, float64 stays float64.
 from nops_losses._anisotropy import AnisotropicSpectrum, anisotropic_spectrum
 from nops_losses._anisotropy_error import anisotropic_spectrum_error
 from nops_losses._coherence import coherence_error
-from nops_losses._field import relative_l2
+from nops_losses._field import field_error, relative_l2
 from nops_losses._latent import latent_spectrum_error
 from nops_losses._relative_spectrum import relative_log_spectrum_error
+from nops_losses._sobolev import sobolev_error
 from nops_losses._spectrum import Spectrum, energy_spectrum
 from nops_losses._spectrum_error import binned_spectral_power_error, log_spectrum_error
+from nops_losses._structure import StructureFunction, structure_function
 from nops_losses._trajectory import initial_condition_loss, trajectory_loss
+from nops_losses._wavelet_error import wavelet_error
 
 __all__ = [
     "AnisotropicSpectrum",
     "Spectrum",
+    "StructureFunction",
     "anisotropic_spectrum",
     "anisotropic_spectrum_error",
     "binned_spectral_power_error",
     "coherence_error",
     "energy_spectrum",
+    "field_error",
     "initial_condition_loss",
     "latent_spectrum_error",
     "log_spectrum_error",
     "relative_l2",
     "relative_log_spectrum_error",
+    "sobolev_error",
+    "structure_function",
     "trajectory_loss",
+    "wavelet_error",
 ]
