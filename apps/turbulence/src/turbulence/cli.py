@@ -1,0 +1,124 @@
+"""The command line: `turbulence generate | train | evaluate | report`.
+
+Commands import what they run when they run, so that `--help` answers at once.
+"""
+
+import sys
+from importlib.metadata import version
+from importlib.resources import files
+
+from nops_train import App, Command, Folders, Invocation, Needs, Option, run_cli
+
+from turbulence.config import TurbulenceConfig
+
+
+def generate(config: TurbulenceConfig, call: Invocation) -> None:
+    """Write the trajectories, or check those that are there."""
+    from turbulence import generation
+
+    if call.options["verify"]:
+        generation.verify_data(config)
+    else:
+        generation.generate_data(config)
+
+
+def train(config: TurbulenceConfig, call: Invocation) -> None:
+    """Train every arm with every seed, evaluate each, write the comparison."""
+    from turbulence.training import train_study
+
+    train_study(config, call)
+
+
+def evaluate(call: Invocation) -> None:
+    """Evaluate runs again."""
+    from turbulence.training import evaluate_runs
+
+    evaluate_runs(call)
+
+
+def report(call: Invocation) -> None:
+    """Write a report again, or one that compares several runs."""
+    from turbulence.report import report_runs
+
+    report_runs(call)
+
+
+NEEDS = (
+    Needs(key="train.warmup_steps", other="train.lr_schedule", values=("cosine",)),
+    Needs(key="train.lr_gamma", other="train.lr_schedule", values=("constant",)),
+    Needs(key="data.drag", other="data.source", values=("kolmogorov",)),
+    Needs(key="data.forcing_wavenumber", other="data.source", values=("kolmogorov",)),
+    Needs(key="data.solver_resolution", other="data.source", values=("kolmogorov", "decaying")),
+    Needs(key="data.npz", other="data.source", values=("file",)),
+    Needs(key="model.afno_blocks", other="model.name", values=("uafno",)),
+    Needs(key="model.afno_groups", other="model.name", values=("uafno",)),
+    Needs(key="model.bottleneck_blocks", other="model.name", values=("unet",)),
+    Needs(key="model.num_layers", other="model.name", values=("fno",)),
+    Needs(key="model.encoder_levels", other="model.name", values=("uafno", "unet")),
+    Needs(key="model.blocks_per_level", other="model.name", values=("uafno", "unet")),
+    Needs(key="model.modes", other="model.name", values=("uafno", "fno")),
+)
+
+COMMANDS = (
+    Command(
+        name="generate",
+        help="Solve the flow, or convert a tree; started again, it goes on where it stopped.",
+        run=generate,
+        options=(
+            Option(
+                flag="--verify",
+                type=bool,
+                default=False,
+                help="Check instead: every checksum, and samples solved again.",
+            ),
+        ),
+    ),
+    Command(
+        name="train",
+        help="Train each arm and seed, evaluate, compare. Continues what was begun.",
+        run=train,
+    ),
+    Command(
+        name="evaluate",
+        help="Evaluate runs again, and write the report of their comparison.",
+        run=evaluate,
+        config="none",
+        folders=Folders(metavar="RUN", help="Run folders.", minimum=1, maximum=None),
+    ),
+    Command(
+        name="report",
+        help="Write the report of a comparison or a run again, or compare several runs.",
+        run=report,
+        config="none",
+        folders=Folders(
+            metavar="RUN",
+            help="Run folders, or folders of comparisons.",
+            minimum=1,
+            maximum=None,
+            runs=False,
+        ),
+    ),
+)
+
+
+def app() -> App:
+    """The declared command line."""
+    return App(
+        name="turbulence",
+        version=version("turbulence"),
+        help="Turbulence: train a flow emulator on field error and move weight to a spectrum error "
+        "when validation stops improving; compare arms, and see what it bought.",
+        config=TurbulenceConfig,
+        presets=files("turbulence") / "configs",
+        commands=COMMANDS,
+        needs=NEEDS,
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command that the words name; the exit code."""
+    return run_cli(app(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""A comparison end to end: folders, weights over time, scores, reports, going on."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from nops_train import RunFolder, load_checkpoint, read_events
+from turbulence.cli import main
+from turbulence.comparison import load_scored, replayed_schedule
+from turbulence.task import FlowTask
+
+
+def epochs_of(run: Path) -> list[dict]:
+    return [event for event in read_events(run) if event["event"] == "epoch"]
+
+
+def test_a_comparison_has_a_complete_run_per_arm_and_one_report(trained: Path) -> None:
+    assert sorted(path.name for path in trained.iterdir() if path.is_dir()) == [
+        "field_s0",
+        "plots",
+        "schedule_s0",
+    ]
+    record = json.loads((trained / "study.json").read_text())
+    assert record["config"]["arms"] == ["field", "schedule"]
+    for run in ("field_s0", "schedule_s0"):
+        summary = record["runs"][run]
+        assert summary["status"] == "completed"
+        assert summary["metrics"]["field_error"] > 0
+        assert set(summary["baselines"]) == {"persistence", "independent frame"}
+    page = (trained / "report.html").read_text()
+    for words in ("persistence", "independent frame", "Schedule", "in units of training"):
+        assert words in page
+    plots = {path.stem for path in (trained / "plots").iterdir()}
+    assert {"schedule_schedule_s0", "spectra", "lead_errors", "rollout_field"} <= plots
+
+
+def test_the_schedule_moves_and_the_field_arm_stays(trained: Path) -> None:
+    assert all(
+        event["weight"] == {"predFieldError": 1.0} for event in epochs_of(trained / "field_s0")
+    )
+    moved = epochs_of(trained / "schedule_s0")
+    # four epochs of warm-up; the scale is 0.05 and outside the schedule
+    assert [event["weight"] for event in moved[:5]] == [{"predFieldError": 1.0}] * 5
+    replay = replayed_schedule(load_scored(RunFolder.at(trained / "schedule_s0")))
+    assert replay is not None
+    expected = {**replay.weights[4]}
+    expected["spectrumError"] *= 0.05
+    assert moved[5]["weight"] == pytest.approx({k: v for k, v in expected.items() if v})
+
+
+def test_the_replayed_schedule_is_the_one_that_was_trained_with(trained: Path) -> None:
+    run = trained / "schedule_s0"
+    replay = replayed_schedule(load_scored(RunFolder.at(run)))
+    assert replay is not None
+    state = load_checkpoint(run / "checkpoints")["weighting"]
+    assert replay.progress[-1] == state["progress"]
+    assert [event.kind for event in replay.events] == [event["kind"] for event in state["events"]]
+
+
+def test_val_loss_is_the_total_at_the_final_weights(trained: Path) -> None:
+    for name, weights in (("field_s0", (1.0, 0.0)), ("schedule_s0", (0.3, 0.7 * 0.05))):
+        metrics = [e["metrics"] for e in read_events(trained / name) if e["event"] == "validation"]
+        for found in metrics:
+            total = weights[0] * found["field_error"] + weights[1] * found["spectrum_error"]
+            assert found["val_loss"] == pytest.approx(total, rel=1e-5)  # float32 metrics
+
+
+@pytest.mark.parametrize("arm", ["field", "schedule"])
+def test_stopped_in_the_middle_the_same_command_ends_equal(
+    trained: Path,
+    run_app: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arm: str,
+) -> None:
+    losses = FlowTask.losses
+
+    def failing(self: FlowTask, batch: dict, *, epoch: int, **rest: Any) -> dict:
+        if epoch == 4 and (self.val_weights["spectrumError"] > 0) == (arm == "schedule"):
+            raise RuntimeError("struck")
+        return losses(self, batch, epoch=epoch, **rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FlowTask, "losses", failing)
+        assert run_app("train") == 1
+    assert run_app("train") == 0
+    for name in ("field_s0", "schedule_s0"):
+        whole, cut = trained / name, tmp_path / "runs" / "turbulence" / "study" / name
+        assert strip_times(read_events(cut)) == strip_times(read_events(whole))
+        left, right = (load_checkpoint(run / "checkpoints") for run in (whole, cut))
+        assert left["weighting"] == right["weighting"]
+        for key, value in left["model"].items():
+            assert torch.equal(value, right["model"][key]), key
+
+
+def strip_times(events: list[dict]) -> list[dict]:
+    return [{k: v for k, v in event.items() if k not in ("time", "seconds")} for event in events]
+
+
+def test_another_setting_is_refused(
+    trained: Path, run_app: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained, tmp_path / "runs" / "turbulence" / "study")
+    assert run_app("train", "--train.learning_rate=1e-4") == 2
+    assert "train.learning_rate: the run has 0.002, asked for 0.0001" in capsys.readouterr().err
+
+
+def test_evaluate_and_report_again(trained: Path, tmp_path: Path) -> None:
+    study = Path(shutil.copytree(trained, tmp_path / "study"))
+    before = load_scored(RunFolder.at(study / "field_s0")).evaluation
+    (study / "report.html").unlink()
+    (study / "field_s0" / "evaluation.pt").unlink()
+    assert main(["report", str(study / "field_s0")]) == 2
+    assert main(["evaluate", str(study / "field_s0")]) == 0
+    assert (study / "report.html").is_file()
+    after = load_scored(RunFolder.at(study / "field_s0")).evaluation
+    assert after.summary() == before.summary()
+    assert torch.equal(after.pred, before.pred)
+    assert main(["report", str(study / "field_s0")]) == 0
+    assert (study / "field_s0" / "report.html").is_file()
