@@ -20,6 +20,7 @@ TINY_RUN = [
     "--model.afno_groups=2",
     "--model.modes=3",
     "--train.epochs=6",
+    "--weighting.min_epochs_before_adapt=1",
     "--train.steps_per_epoch=2",
     "--train.batch_size=2",
     "--train.log_every=1",

@@ -10,7 +10,13 @@ import pytest
 import torch
 from nops_train import RunFolder, load_checkpoint, read_events
 from turbulence.cli import main
-from turbulence.comparison import load_scored, replayed_schedule
+from turbulence.comparison import (
+    load_scored,
+    paired_rows,
+    replayed_schedule,
+    scored_runs,
+    table_rows,
+)
 from turbulence.task import FlowTask
 
 
@@ -43,13 +49,10 @@ def test_the_schedule_moves_and_the_field_arm_stays(trained: Path) -> None:
         event["weight"] == {"predFieldError": 1.0} for event in epochs_of(trained / "field_s0")
     )
     moved = epochs_of(trained / "schedule_s0")
-    # four epochs of warm-up; the scale is 0.05 and outside the schedule
-    assert [event["weight"] for event in moved[:5]] == [{"predFieldError": 1.0}] * 5
-    replay = replayed_schedule(load_scored(RunFolder.at(trained / "schedule_s0")))
-    assert replay is not None
-    expected = {**replay.weights[4]}
-    expected["spectrumError"] *= 0.05
-    assert moved[5]["weight"] == pytest.approx({k: v for k, v in expected.items() if v})
+    # two epochs of warm-up, one to compare with, and the weights move after the fourth
+    assert [event["weight"] for event in moved[:4]] == [{"predFieldError": 1.0}] * 4
+    # a step of 0.2, times the scale of 0.05 that is outside the schedule
+    assert moved[4]["weight"] == pytest.approx({"predFieldError": 0.8, "spectrumError": 0.2 * 0.05})
 
 
 def test_the_replayed_schedule_is_the_one_that_was_trained_with(trained: Path) -> None:
@@ -122,3 +125,54 @@ def test_evaluate_and_report_again(trained: Path, tmp_path: Path) -> None:
     assert torch.equal(after.pred, before.pred)
     assert main(["report", str(study / "field_s0")]) == 0
     assert (study / "field_s0" / "report.html").is_file()
+
+
+def test_constant_arms_and_the_one_matched_to_the_schedule(
+    run_app: Callable[..., int], tmp_path: Path
+) -> None:
+    arms = "matched,schedule,static,low,bsp,wavelet"
+    words = ["--data.num_train=2", "--loss.wavelet=haar", "--loss.spectrum_scale=0.5"]
+    assert run_app("train", f"--arms={arms}", *words) == 0
+    study = tmp_path / "runs" / "turbulence" / "study"
+    moved = epochs_of(study / "schedule_s0")
+    mean = {
+        name: sum(event["weight"].get(name, 0.0) for event in moved) / len(moved)
+        for name in ("predFieldError", "spectrumError")
+    }
+    assert mean["spectrumError"] > 0
+    weights = {arm: epochs_of(study / f"{arm}_s0")[-1]["weight"] for arm in arms.split(",")}
+    assert weights["matched"] == pytest.approx(mean)
+    assert weights["static"] == pytest.approx({"predFieldError": 0.3, "spectrumError": 0.35})
+    assert weights["low"] == {"predFieldError": 0.95, "spectrumError": 0.05}
+    assert weights["bsp"] == {"predFieldError": 0.95, "bspError": 0.05}
+    assert weights["wavelet"] == {"predFieldError": 0.95, "waveletError": 0.05}
+
+
+def test_seeds_are_compared_in_pairs(run_app: Callable[..., int], tmp_path: Path) -> None:
+    words = ["--seeds=0,1", "--train.epochs=5", "--data.num_train=2"]
+    assert run_app("train", *words) == 0
+    scored = scored_runs([tmp_path / "runs" / "turbulence" / "study"])
+    assert [one.run.name for one in scored] == [
+        "field_s0",
+        "field_s1",
+        "schedule_s0",
+        "schedule_s1",
+    ]
+    (row,) = paired_rows(scored, base="field")
+    figures = {one.run.name: one.evaluation.figures()["field_error"] for one in scored}
+    differences = [figures[f"schedule_s{seed}"] - figures[f"field_s{seed}"] for seed in (0, 1)]
+    ratio = sum(figures[f"schedule_s{seed}"] / figures[f"field_s{seed}"] for seed in (0, 1)) / 2
+    assert row["field_error_ratio"] == pytest.approx(ratio)
+    assert row["field_error_difference"].startswith(f"{sum(differences) / 2:.3g} ± ")
+    assert table_rows(scored)[0]["seeds"] == 2
+
+
+def test_a_new_comparison_beside_the_old_one(run_app: Callable[..., int], tmp_path: Path) -> None:
+    words = ["--arms=field", "--train.epochs=1"]
+    assert run_app("train", *words) == 0
+    assert run_app("train", *words, "--resume=never") == 0
+    runs = tmp_path / "runs" / "turbulence"
+    assert sorted(path.name for path in runs.iterdir()) == ["study", "study-2"]
+    # the comparison remembers what it was started with
+    assert main(["train", "--name=study"]) == 0
+    assert not (runs / "study" / "schedule_s0").exists()

@@ -90,17 +90,18 @@ def train_arm(
     """Train one run of the comparison, or go on with it; on one rank, evaluate it."""
     earlier = RunFolder.at(study.path / f"schedule_s{seed}") if arm == "matched" else None
     own = arm_config(config, arm, seed=seed, matched=earlier and average_weights(earlier))
-    resume = "auto" if call.resume == "never" else call.resume
-    run = study.run(f"{arm}_s{seed}", config=own, resume=resume, neutral=NEUTRAL)
-    if join_world().is_main:
-        study.update(config=config.model_dump(mode="json"))
-    call.folder = run.path
     bundle = open_bundle(own)
     torch.manual_seed(seed)
     model = build_model(own, bundle)
+    task = build_task(own, bundle, model)  # what is refused leaves no run behind
+    resume = "auto" if call.resume == "never" else call.resume
+    run = study.run(f"{arm}_s{seed}", config=own, resume=resume, neutral=NEUTRAL)
+    call.folder = run.path
+    if join_world().is_main:
+        study.update(config=config.model_dump(mode="json"))
     engine = Engine(
-        task=build_task(own, bundle, model),
-        weighting=build_weighting(own, on_mismatch="warn" if call.resume == "force" else "error"),
+        task=task,
+        weighting=build_weighting(own, on_mismatch="warn" if resume == "force" else "error"),
         model=model,
         config=own.train,
         run=run,
