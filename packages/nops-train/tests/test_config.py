@@ -53,6 +53,15 @@ def test_more_micro_batches_than_samples_are_refused():
     assert TrainConfig(accumulate=4, batch_size=4).accumulate == 4
 
 
+@pytest.mark.parametrize(
+    "clash", [{"compile": True}, {"gradient_norm_per_term": True}, {"precision": "fp16"}]
+)
+def test_what_does_not_go_with_parts_is_refused_by_name(clash):
+    assert TrainConfig(**clash)
+    with pytest.raises(ValueError, match=f"shard does not go with {next(iter(clash))}"):
+        TrainConfig(shard=True, **clash)
+
+
 def test_every_section_is_frozen():
     config = TrainConfig()
     with pytest.raises(ValidationError, match="frozen"):

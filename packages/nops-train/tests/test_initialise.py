@@ -168,7 +168,7 @@ def test_a_run_killed_before_its_first_step_keeps_its_start(toy, tmp_path):
     settings = toy.config(init_from=str(source.run.path))
     whole = toy.engine_run(tmp_path / "whole", settings)
     made = toy.engine(tmp_path, name="next", settings=settings)
-    made._session.failed = lambda error, can_save: None  # as if it had been killed
+    made._session.failed = lambda error, **_: None  # as if it had been killed
 
     def die(epoch, index, batch):
         raise RuntimeError("killed")

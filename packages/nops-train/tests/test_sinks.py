@@ -194,7 +194,7 @@ def test_what_a_killed_process_showed_beyond_its_checkpoint_is_hidden(toy, tmp_p
 
     settings = toy.config(log_to=("tensorboard",), log_every=1, save_every=2)
     made = toy.engine(tmp_path, settings=settings)
-    made._session.failed = lambda error, can_save: None  # as if nothing could be saved any more
+    made._session.failed = lambda error, **_: None  # as if nothing could be saved any more
 
     def kill(epoch, index, batch):
         if (epoch, index) == (1, 4):

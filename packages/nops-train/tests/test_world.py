@@ -1,43 +1,37 @@
 """Two ranks, started by `torchrun`, against one."""
 
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from nops_train import InputError, World, join_world, load_checkpoint, read_events
+from nops_train._engine_shard import shard_model
 
 SCRIPT = Path(__file__).with_name("world_cases.py")
 ALONE = ("fit", "order")
 TOGETHER = (
     *ALONE,
-    *("norm", "poisoned", "diverged", "stopped", "unread", "refused", "gradients"),
+    *(
+        "norm",
+        "poisoned",
+        "poisoned_later",
+        "diverged",
+        "stopped",
+        "unread",
+        "refused",
+        "gradients",
+    ),
 )
 
 
-def launch(words: list[str], folder: Path, cases: tuple[str, ...]) -> None:
-    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")}
-    result = subprocess.run(
-        [sys.executable, *words, str(SCRIPT), str(folder), *cases],
-        env={**environment, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-
-
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def ranks(tmp_path_factory: pytest.TempPathFactory, launch: Any) -> Any:
     """What case came to on one of two ranks, or on a single process (rank None)."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    launch([], one, ALONE)
-    launch(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"], two, TOGETHER)
+    launch(SCRIPT, one, ALONE)
+    launch(SCRIPT, two, TOGETHER, ranks=2)
 
     def outcome(case: str, rank: int | None) -> Any:
         folder = one if rank is None else two
@@ -101,6 +95,19 @@ def test_bad_values_on_one_rank_skip_the_step_on_both(ranks):
     assert events[2]["parameter"] == "first.weight"
 
 
+def test_both_ranks_skip_it_where_neither_looks(ranks):
+    first, second = ranks("poisoned_later", 0), ranks("poisoned_later", 1)
+    assert first["skipped"] == second["skipped"] == 3
+    assert first["step"] == second["step"] == 5
+    assert same(first["model"], second["model"])
+    assert same(first["average"], second["average"])
+    assert all(bool(v.isfinite().all()) for v in first["model"].values())
+    assert first["model"]["norm.num_batches_tracked"] == 10  # two windows each
+    events = [e for e in read_events(ranks.folder / "poisoned_later") if e["event"] == "skipped"]
+    assert [e["epoch"] * 4 + e["batch"] for e in events] == [2, 5, 7]
+    assert [e["terms"] for e in events] == [["fit"], ["fit"], []]
+
+
 def test_bad_values_in_a_row_stop_both(ranks):
     for rank in (0, 1):
         found = ranks("diverged", rank)
@@ -159,3 +166,9 @@ def test_a_half_set_environment_is_refused(monkeypatch: pytest.MonkeyPatch):
         join_world()
     monkeypatch.delenv("WORLD_SIZE")
     assert join_world() == World()
+
+
+def test_parts_on_the_cpu_of_an_older_torch_are_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(torch.cpu.Stream, "record_event", raising=False)
+    with pytest.raises(InputError, match=r"train\.shard on a CPU needs torch 2\.7 or newer, found"):
+        shard_model(torch.nn.Linear(1, 1), None, device=torch.device("cpu"), world=World())

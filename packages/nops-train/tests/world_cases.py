@@ -53,9 +53,9 @@ class Task:
 class Observing:
     """Weights that follow the raw terms of the steps."""
 
-    def __init__(self) -> None:
+    def __init__(self, observes: str | None = "step") -> None:
         self.terms = {"fit": 1.0, "size": 0.1}
-        self.observes = "step"
+        self.observes = observes
         self.mean = {"fit": 1.0, "size": 1.0}
 
     def active(self, **_: Any) -> frozenset[str]:
@@ -87,15 +87,17 @@ class Spoiled:
             yield self._change(place, batch)
 
 
-def source(**options: Any) -> ListSource:
+def source(*, batch_size: int = BATCH, **options: Any) -> ListSource:
     generator = torch.Generator().manual_seed(7)
     x = torch.randn(SAMPLES, WIDTH, generator=generator)
     y = x.sum(1, keepdim=True).sin()
     items = [{"x": x[i], "y": y[i], "index": torch.tensor(i)} for i in range(SAMPLES)]
-    return ListSource(items, batch_size=BATCH, **options)  # pyright: ignore[reportArgumentType]
+    return ListSource(items, batch_size=batch_size, **options)  # pyright: ignore[reportArgumentType]
 
 
-def engine(folder: Path, name: str, *, norm: bool = False, **settings: Any) -> Engine:
+def engine(
+    folder: Path, name: str, *, norm: bool = False, waits: bool = False, **settings: Any
+) -> Engine:
     torch.manual_seed(join_world().rank)  # rank 0's weights become everybody's
     base = {
         "epochs": 5,
@@ -108,14 +110,17 @@ def engine(folder: Path, name: str, *, norm: bool = False, **settings: Any) -> E
     config = TrainConfig(**{**base, "lr_schedule": "constant", "log_every": 1, **settings})
     run = RunFolder.open(folder, app="toy", name=name, config=config.model_dump(mode="json"))
     model = Model(norm=norm)
-    return Engine(
+    made = Engine(
         task=Task(model),
-        weighting=Observing(),
+        weighting=Observing(None if waits else "step"),
         model=model,
         config=config,
         run=run,
         progress="none",
+        optimizer=torch.optim.AdamW(model.parameters(), lr=0.02, fused=True) if waits else None,
     )
+    made._stepper._waits = waits
+    return made
 
 
 def outcome(made: Engine, **more: Any) -> dict[str, Any]:
@@ -151,7 +156,7 @@ def norm(folder: Path) -> dict[str, Any]:
     return outcome(made)
 
 
-def poisoned(folder: Path) -> dict[str, Any]:
+def poisoned(folder: Path, name: str = "poisoned", **options: Any) -> dict[str, Any]:
     """Bad values on the last rank alone: an input, then a loss beyond float32, then a gradient."""
     last = join_world().rank == join_world().size - 1
 
@@ -164,13 +169,18 @@ def poisoned(folder: Path) -> dict[str, Any]:
         bad = float("nan") if place == 2 else 1e30
         return {**batch, "x" if place == 2 else "y": batch["y" if place == 5 else "x"] * bad}
 
-    made = engine(folder, "poisoned", epochs=2, max_skipped_in_row=9, accumulate=1)
+    made = engine(folder, name, epochs=2, max_skipped_in_row=9, accumulate=1, **options)
     ended = "done"
     try:
         made.fit(Spoiled(source(), change))
     except Diverged as error:
         ended = str(error)
     return outcome(made, ended=ended)
+
+
+def poisoned_later(folder: Path) -> dict[str, Any]:
+    """The same, where the verdict on a step is read with the third line of the log."""
+    return poisoned(folder, "poisoned_later", waits=True, norm=True, log_every=3)
 
 
 def diverged(folder: Path) -> dict[str, Any]:
@@ -255,6 +265,7 @@ CASES = {
         order,
         norm,
         poisoned,
+        poisoned_later,
         diverged,
         stopped,
         unread,
@@ -263,10 +274,16 @@ CASES = {
     )
 }
 
-if __name__ == "__main__":
+
+def main(cases: Mapping[str, Callable[[Path], dict[str, Any]]]) -> None:
+    """Do what the command line names."""
     torch.set_num_threads(1)
     target = Path(sys.argv[1])
     for case in sys.argv[2:]:
-        result = CASES[case](target)
+        result = cases[case](target)
         torch.save(result, target / f"{case}_{join_world().rank}.pt")
         join_world().barrier()
+
+
+if __name__ == "__main__":
+    main(CASES)

@@ -1,7 +1,7 @@
 """From the configuration to data, model, weighting: construction, and nothing else."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -16,7 +16,14 @@ from nops_data import (
 )
 from nops_models import UAFNO, UAFNOConfig
 from nops_schedules import ConstantWeights, warmup_cosine
-from nops_train import InputError, World, check_memory, join_world, predict_memory
+from nops_train import (
+    InputError,
+    MemoryForecast,
+    World,
+    check_memory,
+    join_world,
+    predict_memory,
+)
 from torch import Tensor
 
 from noa.config import NoaConfig
@@ -191,14 +198,18 @@ def learning_rate(config: NoaConfig, *, steps_per_epoch: int) -> Callable[[int, 
     return lambda epoch, step: cosine(step)
 
 
-def report_forecast(
-    model: UAFNO, config: NoaConfig, bundle: Bundle, *, device: torch.device
-) -> None:
-    """Say how much memory a step will take; refuse what does not fit.
+def forecast_memory(
+    model: UAFNO, config: NoaConfig, bundle: Bundle, *, parts: int = 1
+) -> MemoryForecast:
+    """How much memory a step will take, measured on the model's device.
 
-    Raises:
-        InputError: If the forecast is above what is free, with settings that fit.
+    Args:
+        model: Whole; one in parts cannot be measured.
+        config: Batch and window.
+        bundle: Shapes.
+        parts: Ranks that share gradients and optimizer state.
     """
+    device = next(model.parameters()).device
     state = torch.zeros(1, len(bundle.channels), *bundle.shape, device=device)
     theta = torch.zeros(1, len(bundle.parameter_names), device=device)
     batch = min(config.train.batch_size, config.data.num_train)
@@ -209,6 +220,15 @@ def report_forecast(
         window=config.rollout.window,
         checkpoint_every=config.rollout.checkpoint_every,
     )
+    return replace(forecast, optimizer=-(-forecast.optimizer // parts))
+
+
+def report_forecast(forecast: MemoryForecast, *, device: torch.device) -> None:
+    """Say it; refuse what does not fit.
+
+    Raises:
+        InputError: If the forecast is above what is free, with settings that fit.
+    """
     check_memory(forecast, device=device)
     text = str(forecast)
     print(text[0].upper() + text[1:])

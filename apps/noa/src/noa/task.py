@@ -35,6 +35,7 @@ class RolloutTask:
         terms = {"ic": self._first_step(batch)} if "ic" in active else {}
         for window in self._windows(batch) if "traj" in active else ():
             terms["traj"] = window.weight * trajectory_loss(window.pred, window.target)
+            del window  # it holds the graph
             yield terms
             terms = {}
         if terms:

@@ -19,6 +19,7 @@ from noa.build import (
     Bundle,
     build_model,
     build_weighting,
+    forecast_memory,
     learning_rate,
     open_bundle,
     report_forecast,
@@ -33,7 +34,8 @@ from noa.task import RolloutTask
 # are recognised by their fingerprint.
 WATCHING = ("train.progress", "train.log_to", "train.gradient_norm_per_term")
 SAVING = ("train.async_save", "train.save_every", "train.keep_last")
-NEUTRAL = ("train.device", "train.num_workers", *WATCHING, *SAVING, "data.path", "evaluate")
+WHERE = ("train.device", "train.shard", "train.num_workers", "data.path")
+NEUTRAL = (*WHERE, *WATCHING, *SAVING, "evaluate")
 
 
 def train_run(config: NoaConfig, call: Invocation) -> Evaluation | None:
@@ -49,6 +51,8 @@ def train_run(config: NoaConfig, call: Invocation) -> Evaluation | None:
     bundle = open_bundle(config)
     torch.manual_seed(config.train.seed)
     model = build_model(config, bundle)
+    in_parts = config.train.shard and world.active
+    forecast = forecast_memory(model, config, bundle, parts=world.size) if in_parts else None
     engine = Engine(
         task=RolloutTask(model, rollout=config.rollout),
         weighting=build_weighting(config),
@@ -59,10 +63,12 @@ def train_run(config: NoaConfig, call: Invocation) -> Evaluation | None:
         stateful={"normaliser": bundle.normaliser},
         fingerprint=bundle.fingerprints,
     )
-    report_forecast(model, config, bundle, device=engine.device)
+    report_forecast(forecast or forecast_memory(model, config, bundle), device=engine.device)
     engine.fit(bundle.train, bundle.valid)
     if not world.is_main:
         return None
+    if in_parts:  # this rank has a part of it, and the checkpoint all
+        model = build_model(config, bundle).to(engine.device)
     return _evaluate(run, config, bundle, model)
 
 

@@ -8,6 +8,8 @@ import sys
 import time
 
 import pytest
+import torch
+from nops_train import load_checkpoint
 
 pytestmark = pytest.mark.fault
 
@@ -60,6 +62,29 @@ def test_torchrun_starts_a_failed_group_again(two, whole_of_two, equal_runs, tmp
     assert ended.strikes == 1
     assert [note["event"] for note in runs.sessions()].count("resumed") == 1
     equal_runs(whole_of_two.run, runs.run)
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.cpu.Stream, "record_event"), reason="fully_shard on a CPU came with torch 2.7"
+)
+def test_a_model_in_parts_outlives_a_rank_and_ends_close_to_a_whole_one(
+    two, whole_of_two, tmp_path
+):
+    runs = two(tmp_path / "struck")
+    runs.faulty_program[-1:-1] = ["--max-restarts=1"]
+    kill = {"at": "step", "do": "kill", "calls": [11], "rank": 1, "attempt": 0}
+    ended = runs.train("--train.shard=true", faults=[kill])
+    assert ended.code == 0, ended.text
+    assert ended.strikes == 1
+    assert "Memory forecast" in ended.text
+    found, expected = (load_checkpoint(r.checkpoints)["model"] for r in (runs, whole_of_two))
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4)
+    best = [r.summary()["best"]["value"] for r in (runs, whole_of_two)]
+    assert best[0] == pytest.approx(best[1], rel=1e-3)
+    assert runs.summary()["metrics"].keys() == whole_of_two.summary()["metrics"].keys()
+    assert (runs.run / "report.html").is_file()
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,11 @@ class TrainConfig(Config):
     compile: bool = Field(
         False, description="Compile the model with torch.compile; where that fails, go on without."
     )
+    shard: bool = Field(
+        False,
+        description="Under torchrun: each rank holds a part of weights, gradients, averages and optimizer "
+        "state (fully_shard), for models past one card; on a CPU from torch 2.7 on.",
+    )
     validate_every: int = Field(1, ge=1, description="Epochs between validations.")
     early_stop_patience: int | None = Field(
         None, ge=1, description="Validations without a better monitored metric before stopping."
@@ -130,6 +135,17 @@ class TrainConfig(Config):
     @classmethod
     def _one_spelling(cls, value: str | None) -> str | None:
         return value and os.path.normpath(value)
+
+    @model_validator(mode="after")
+    def _shards_are_known_to(self) -> "TrainConfig":
+        clashes = {
+            "compile": self.compile,
+            "gradient_norm_per_term": self.gradient_norm_per_term,
+            "precision: fp16": self.precision == "fp16",
+        }
+        if found := [name for name, is_set in clashes.items() if self.shard and is_set]:
+            raise ValueError(f"shard does not go with {' and '.join(found)}")
+        return self
 
     @model_validator(mode="after")
     def _chunks_fit_the_batch(self) -> "TrainConfig":

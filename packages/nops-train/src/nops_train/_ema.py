@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nops_train._shards import exchange, is_shard, own_rows, rows_like
+
 
 class WeightAverage:
     """Exponential moving average of a module's trained parameters.
@@ -14,6 +16,8 @@ class WeightAverage:
     After update number n (0-based), a <- d a + (1 - d) p with d = min(decay, (1 + n) / (10 + n)): the
     first updates weigh more, so that a short run's average does not remember the initial weights
     (TensorFlow's `ExponentialMovingAverage(num_updates=...)`). Buffers are not averaged.
+
+    Of a sharded parameter each rank averages its own rows.
 
     Args:
         parameters: Trained parameters by name; they start the average.
@@ -31,15 +35,30 @@ class WeightAverage:
         """Begin again with the present parameters, as when it was made."""
         self.num_updates = 0
         for name, average in self.average.items():
-            average.copy_(self._parameters[name].detach())
+            own_rows(average).copy_(own_rows(self._parameters[name].detach()))
 
     @torch.no_grad()
     def update(self) -> None:
         """Take the present parameters into the average."""
-        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
-        self.num_updates += 1
+        decay = self._next_decay()
         for name, average in self.average.items():
-            average.lerp_(self._parameters[name].detach(), 1.0 - decay)
+            own_rows(average).lerp_(own_rows(self._parameters[name].detach()), 1.0 - decay)
+
+    @torch.no_grad()
+    def update_unless(self, bad: Tensor) -> None:
+        """The same, but the average stays where `bad` (bool, scalar, on the device) is true.
+
+        The update is counted: whoever reads `bad` later lowers `num_updates` by one.
+        """
+        decay = self._next_decay()
+        for name, average in self.average.items():
+            moved = average.lerp(self._parameters[name].detach(), 1.0 - decay)
+            average.copy_(torch.where(bad, average, moved))
+
+    def _next_decay(self) -> float:
+        count = self.num_updates
+        self.num_updates += 1
+        return min(self.decay, (1 + count) / (10 + count))
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -52,7 +71,10 @@ class WeightAverage:
 
     def _swap(self) -> None:
         for name, parameter in self._parameters.items():
-            parameter.data, self.average[name] = self.average[name], parameter.data
+            if is_shard(parameter):  # its owner knows the memory, so that has to stay
+                exchange(parameter, self.average[name])
+            else:
+                parameter.data, self.average[name] = self.average[name], parameter.data
 
     def state_dict(self) -> dict[str, Any]:
         """The average and the number of its updates."""
@@ -72,4 +94,4 @@ class WeightAverage:
             )
         self.num_updates = int(state["num_updates"])
         for name, value in average.items():
-            self.average[name].copy_(value)
+            own_rows(self.average[name]).copy_(own_rows(rows_like(value, self.average[name])))

@@ -15,24 +15,26 @@ from nops_train._engine_compile import compile_model, with_fallback
 from nops_train._engine_environment import choose_device, peak_memory
 from nops_train._engine_inert import check_start
 from nops_train._engine_reader import Reader
-from nops_train._engine_report import RunResult, StopRequested, advice, describe_fault
+from nops_train._engine_report import RunResult, StopRequested
 from nops_train._engine_rng import preserved_rng, seed_generators
 from nops_train._engine_session import Session
+from nops_train._engine_settle import Ledger
 from nops_train._engine_setup import (
     LearningRate,
     check_learning_rate,
     check_optimizer,
     check_sources,
     defer,
-    freeze,
     make_optimizer,
+    place,
     trained_parameters,
 )
-from nops_train._engine_state import Record, Terms, TrainState
-from nops_train._engine_step import Fault, Stepper
+from nops_train._engine_state import Terms, TrainState
+from nops_train._engine_step import Stepper
 from nops_train._engine_validate import Validator
+from nops_train._engine_verdict import can_wait
 from nops_train._engine_watch import Watch
-from nops_train._errors import Diverged, Interrupted
+from nops_train._errors import Interrupted, PeersLost
 from nops_train._importer import Importer
 from nops_train._precision import Precision
 from nops_train._progress import Progress, ProgressMode
@@ -41,8 +43,6 @@ from nops_train._run_folder import RunFolder
 from nops_train._signals import SignalGuard
 from nops_train._sinks import Sink
 from nops_train._world import join_world
-
-SKIPPED_SHARE = 0.1  # of an epoch's batches: more non-finite steps than that stop the run
 
 
 class Engine:
@@ -54,13 +54,15 @@ class Engine:
     Args:
         task: Loss terms and metrics; see `Task`.
         weighting: Weights of the terms; see `Weighting`.
-        model: Everything that is trained or has state in training; moved to the device.
+        model: Everything that is trained or has state in training; moved to the device. With
+            `config.shard` the methods in its `forward_methods` may use parameters as `forward` does.
         config: Epochs, clipping, precision and so on.
         run: The run's folder.
         optimizer: Holds the parameters to train; AdamW over all of the model's by default. A group's
             `lr_scale` multiplies the learning rate.
         learning_rate: `learning_rate(epoch, step)` of each step. None leaves the optimizer's own rates,
-            and needs `lr_schedule="constant"` without warm-up.
+            and needs `lr_schedule="constant"` without warm-up. On CUDA a skipped step counts in `step` until
+            the next line of the log, checkpoint or end of an epoch.
         stateful: Further objects to be saved and restored, by name.
         fingerprint: What identifies the data; a run goes on with equal values only.
         importers: Read checkpoints of other programs that `--resume FILE` names.
@@ -100,9 +102,7 @@ class Engine:
         self.state = TrainState()
         self._task, self._weighting = task, weighting
         self._learning_rate = learning_rate
-        freeze(model, config.freeze)
-        self._model = model.to(self.device)
-        self.world.copy_from_main(self._model.state_dict().values())
+        self._model = place(model, optimizer, config=config, world=self.world, device=self.device)
         if config.compile:
             compile_model(self._model)
         self._optimizer = optimizer or make_optimizer(model, config)
@@ -119,6 +119,14 @@ class Engine:
             (progress or config.progress) if self.world.is_main else "none"
         )
         self._watch = Watch(config=config, run=run, task=task, stepper=self._stepper, sinks=sinks)
+        self._ledger = Ledger(
+            state=self.state,
+            config=config,
+            run=run,
+            weighting=weighting,
+            stepper=self._stepper,
+            watch=self._watch,
+        )
         self._signals = SignalGuard()
         self._reader = Reader(
             world=self.world, signals=self._signals, device=self.device, seed=config.seed
@@ -144,7 +152,8 @@ class Engine:
             valid: Validated on every `validate_every` epochs, and after the last.
 
         Returns:
-            What was reached. The model holds the last weights; `load_weights` gives the best ones.
+            What was reached. The model holds the last weights, with `config.shard` a part on each rank;
+            `load_weights` gives a whole one the best.
 
         Raises:
             InputError: If the run cannot be continued as asked, or a setting does not fit.
@@ -152,7 +161,7 @@ class Engine:
             Diverged: If too many steps were not finite.
             Interrupted: After SIGTERM or SIGINT, when everything is saved.
         """
-        self._batches = check_sources(train, valid, self.config)
+        self._batches = self._ledger.batches = check_sources(train, valid, self.config)
         self._progress = Progress(
             self._progress_mode, epochs=self.config.epochs, batches=self._batches
         )
@@ -166,7 +175,7 @@ class Engine:
                 raise self._session.interrupted(self._signals.received or 0) from None
             except Exception as error:
                 exact = self._between_steps and not self._stepper.applying
-                self._session.failed(error, can_save=exact)
+                self._session.failed(error, can_save=exact, together=self._reader.failed)
                 raise
             result = self._finish()
         if self._signals.received is None:
@@ -196,61 +205,48 @@ class Engine:
         shares = self._reader.batches(
             train, epoch=state.epoch, first=state.batch, stop=self._batches
         )
-        for batch, samples in shares:
-            self._train_step(batch, samples)
-        self._reader.stop_if_asked()
+        try:
+            for batch, samples in shares:
+                self._train_step(batch, samples)
+            self._reader.stop_if_asked()
+        except StopRequested:
+            self._settle()
+            raise
+        except Exception as error:
+            self._settle_after(error)
+            raise
+        self._settle()
 
     def _train_step(self, batch: Any, samples: int) -> None:
-        state = self.state
-        place = {"epoch": state.epoch, "index": state.batch}
+        state, index, step = self.state, self._ledger.batch, self._ledger.step
+        place = {"epoch": state.epoch, "index": index}
         seed_generators("step", self.config.seed, **place, rank=self.world.rank)
-        rate = self._learning_rate and self._learning_rate(state.epoch, state.step)
-        self._watch.measure(step=state.step)
-        record, fault = self._stepper.make(
-            batch, samples=samples, epoch=state.epoch, step=state.step, rate=rate
-        )
+        rate = self._learning_rate and self._learning_rate(state.epoch, step)
+        self._watch.measure(step=step)
+        made = self._stepper.make(batch, samples=samples, epoch=state.epoch, step=step, rate=rate)
         self._between_steps = False
-        if fault is None:
-            self._applied(record)
-        else:
-            self._skipped(record, fault)
-        state.batch += 1
+        applied = self._ledger.add(*made)
         self._between_steps = True
-        self._progress.step(epoch=state.epoch, batch=state.batch)
-        if fault is None and state.step % self.config.save_every == 0:
+        self._progress.step(epoch=state.epoch, batch=index + 1)
+        if applied and state.step % self.config.save_every == 0:
             self._session.save(f"step_{state.step}.pt")
 
-    def _applied(self, record: Record) -> None:
-        state = self.state
-        state.bad_in_row = 0
-        state.means.add(record)
-        if state.step % self.config.log_every == 0:
-            by_term = self._watch.measured()
-            self._log("train", **asdict(record.terms()), **by_term, learning_rate=self._rate())
-            state.means.read_waiting()
-        if self._weighting.observes == "step":
-            self._observe(record.terms().raw, split="train")
-        state.step += 1
+    def _settle(self) -> None:
+        """Bring the state to where the weights are, unless that has failed already."""
+        if self._between_steps:
+            self._between_steps = False
+            self._ledger.settle()
+            self._between_steps = True
 
-    def _skipped(self, record: Record, fault: Fault) -> None:
-        state = self.state
-        state.skipped += 1
-        state.skipped_in_epoch += 1
-        if not fault.scale:  # the loss scale's own search is no sign of divergence
-            state.bad_in_row += 1
-            state.bad_in_epoch += 1
-        self._log(
-            "skipped",
-            **asdict(record.terms()),
-            **asdict(fault),
-            reason=describe_fault(fault),
-            in_row=state.bad_in_row,
-        )
-        limit = self.config.max_skipped_in_row
-        # Tiny epochs: the share counts only beyond what a streak may reach anyway.
-        share = max(SKIPPED_SHARE * self._batches, limit)
-        if state.bad_in_row >= limit or state.bad_in_epoch > share:
-            raise Diverged(advice(fault, state, where=str(self.run.events.path)))
+    def _settle_after(self, error: Exception) -> None:
+        """The same, as far as that can be done; the user is told what went wrong first."""
+        if isinstance(error, PeersLost) and self._ledger.waits:
+            self._between_steps = (
+                False  # a sum that the others had no part in is waited for without end
+            )
+            return
+        with contextlib.suppress(Exception):
+            self._settle()
 
     def _end_epoch(self, valid: BatchSource | None) -> None:
         # Validation first: until it is done nothing has changed, so it can be stopped and repeated.
@@ -259,9 +255,9 @@ class Engine:
         state = self.state
         means = state.means.means()
         self._between_steps = False
-        self._log_epoch(means)
+        self._ledger.log_epoch(means)
         if self._weighting.observes == "epoch" and means.raw:
-            self._observe(means.raw, split="train")
+            self._ledger.observe(means.raw, split="train")
         is_best = metrics is not None and self._note_metrics(metrics, means)
         state.history.append(
             {"epoch": state.epoch, "step": state.step, "train": asdict(means), "metrics": metrics}
@@ -270,7 +266,7 @@ class Engine:
             epoch=state.epoch, loss=means.loss, metrics=metrics or {}, seconds=state.epoch_seconds
         )
         if self._patience_is_out():
-            self._log("early_stop", metric=self.config.monitor, waited=state.waited)
+            self._ledger.log("early_stop", metric=self.config.monitor, waited=state.waited)
         state.next_epoch()
         self._between_steps = True
         self._session.save(f"epoch_{state.epoch}.pt", best=is_best)
@@ -304,34 +300,10 @@ class Engine:
                 "epoch": state.epoch,
                 "step": state.step,
             }
-        self._log("validation", metrics=metrics, best=is_best)
+        self._ledger.log("validation", metrics=metrics, best=is_best)
         if self._weighting.observes == "validation":
-            self._observe({**means.raw, **metrics}, split="valid")
+            self._ledger.observe({**means.raw, **metrics}, split="valid")
         return is_best
-
-    def _observe(self, values: Mapping[str, float], *, split: str) -> None:
-        state = self.state
-        self._weighting.observe(dict(values), epoch=state.epoch, step=state.step, split=split)
-
-    def _log_epoch(self, means: Terms) -> None:
-        state = self.state
-        self._log(
-            "epoch",
-            **asdict(means),
-            learning_rate=self._rate(),
-            samples=state.means.samples,
-            applied=state.batch - state.skipped_in_epoch,
-            skipped=state.skipped_in_epoch,
-            seconds=round(state.epoch_seconds, 3),
-        )
-
-    def _log(self, event: str, **fields: Any) -> None:
-        state = self.state
-        position = {"epoch": state.epoch, "step": state.step, "batch": state.batch}
-        self.run.events.write(event, **position, **fields)
-
-    def _rate(self) -> float:
-        return float(self._optimizer.param_groups[0]["lr"])
 
     def _parts(self) -> dict[str, Any]:
         stepper, rate = self._stepper, self._learning_rate
@@ -371,21 +343,25 @@ class Engine:
     def _make_stepper(self, stateful: Mapping[str, Stateful]) -> Stepper:
         config, model = self.config, self._model
         parameters = trained_parameters(model, self._optimizer)
-        candidates = (*model.modules(), self._weighting, *stateful.values())
+        deferred = defer((*model.modules(), self._weighting, *stateful.values()))
+        precision = Precision(config.precision, device=self.device)
         return Stepper(
             model=model,
             task=self._task,
             weighting=self._weighting,
             optimizer=self._optimizer,
             parameters=parameters,
-            precision=Precision(config.precision, device=self.device),
+            precision=precision,
             average=None
             if config.ema_decay is None
             else WeightAverage(parameters, decay=config.ema_decay),
             accumulate=config.accumulate,
             grad_clip=config.grad_clip,
-            deferred=defer(candidates),
+            deferred=deferred,
             world=self.world,
+            waits=can_wait(
+                self._optimizer, device=self.device, precision=precision, deferred=deferred
+            ),
         )
 
     def _finish(self) -> RunResult:

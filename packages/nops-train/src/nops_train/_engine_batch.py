@@ -35,9 +35,14 @@ def named_tensors(batch: Any, name: str = "batch") -> Iterator[tuple[str, Tensor
             yield from named_tensors(item, f"{name}[{index}]")
 
 
+def has_own_move(batch: Any) -> bool:
+    """Whether a batch is an object that is moved by a `to` of its own."""
+    return not isinstance(batch, (Tensor, dict, list, tuple)) and hasattr(batch, "to")
+
+
 def to_device(batch: Any, device: torch.device) -> Any:
     """`batch` with its tensors on `device`; an object with a `to` of its own is moved by that."""
-    if not isinstance(batch, (Tensor, dict, list, tuple)) and hasattr(batch, "to"):
+    if has_own_move(batch):
         return batch.to(device)
     return map_tensors(batch, lambda tensor: tensor.to(device, non_blocking=True))
 

@@ -60,6 +60,21 @@ class BufferGuard:
             owner._buffers[name] = _copy_into(self._buffer(i), self._copies[i])
         self._versions = self._marks()
 
+    @torch.no_grad()
+    def restore_where(self, bad: Tensor) -> None:
+        """Put back what `remember` copied where `bad` (bool, scalar, on the device) is true.
+
+        Nothing waits for the device, unless a buffer was given another shape.
+        """
+        pairs = [(self._buffer(i), self._copies[i]) for i in self._changing | self._touched()]
+        if any(_differ(buffer, copy) for buffer, copy in pairs):
+            if bool(bad):
+                self.restore()
+            return
+        for buffer, copy in pairs:
+            if buffer is not None and copy is not None:
+                buffer.copy_(torch.where(bad, copy, buffer))
+
     def _buffer(self, i: int) -> Tensor | None:
         owner, name = self._places[i]
         return owner._buffers[name]
@@ -78,14 +93,16 @@ def _copy(buffer: Tensor | None) -> Tensor | None:
 
 
 def _copy_into(place: Tensor | None, source: Tensor | None) -> Tensor | None:
-    if (
-        place is None
-        or source is None
-        or place.shape != source.shape
-        or place.dtype != source.dtype
-    ):
+    if place is None or source is None or _differ(place, source):
         return _copy(source)
     return place.copy_(source)
+
+
+def _differ(a: Tensor | None, b: Tensor | None) -> bool:
+    """Whether one cannot be copied into the other."""
+    if a is None or b is None:
+        return a is not b
+    return a.shape != b.shape or a.dtype != b.dtype
 
 
 def _equal(a: Tensor | None, b: Tensor | None) -> bool:

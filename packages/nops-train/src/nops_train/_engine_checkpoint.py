@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from nops_train._checkpoint import SCHEMA, CheckpointError
@@ -13,6 +14,8 @@ from nops_train._errors import InputError
 from nops_train._protocols import Stateful
 from nops_train._run_folder import RunFolder
 from nops_train._run_folder_diff import check_same, differences
+from nops_train._shards import module_rows, optimizer_rows, state_of
+from nops_train._world import World
 
 
 def capture(
@@ -24,8 +27,9 @@ def capture(
     seed: int,
     fingerprint: Mapping[str, Any],
     rng: list[dict[str, Any]],
+    world: World,
 ) -> dict[str, Any]:
-    """The state of a run between two steps.
+    """The state of a run between two steps; collective where the model is sharded.
 
     Args:
         parts: Model, optimizer, weighting and the like by name; None where a run has none.
@@ -35,6 +39,7 @@ def capture(
         seed: Start of every draw.
         fingerprint: What identifies the data.
         rng: States of the generators, by rank.
+        world: The ranks; of what they hold in parts, rank 0 gets the whole.
     """
     return {
         "schema": SCHEMA,
@@ -46,7 +51,7 @@ def capture(
         "train": train.state_dict(),
         "rng": rng,
         "stateful": {name: item.state_dict() for name, item in stateful.items()},
-        **{name: None if part is None else part.state_dict() for name, part in parts.items()},
+        **{name: None if part is None else state_of(part, world) for name, part in parts.items()},
     }
 
 
@@ -105,7 +110,8 @@ def _load(part: Any, saved: Any, *, name: str, where: str) -> None:
         load_module(part, saved, where=where)
         return
     try:
-        part.load_state_dict(saved)
+        is_optimizer = isinstance(part, torch.optim.Optimizer)
+        part.load_state_dict(optimizer_rows(part, saved) if is_optimizer else saved)
     except (ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"{where}: the state of {name} does not fit: {error}") from error
 
@@ -126,4 +132,4 @@ def load_module(module: nn.Module, saved: Mapping[str, Tensor], *, where: str) -
     if lines:
         shown = "\n  ".join(lines[:20]) + ("\n  …" if len(lines) > 20 else "")
         raise CheckpointError(f"{where}: the weights are of another model:\n  {shown}")
-    module.load_state_dict(dict(saved))
+    module.load_state_dict(module_rows(module, saved))

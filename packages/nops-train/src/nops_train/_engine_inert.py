@@ -7,6 +7,7 @@ from torch import Tensor
 
 from nops_train._engine_batch import split_batch, to_device
 from nops_train._engine_rng import preserved_rng, seed_generators
+from nops_train._engine_shard import judge_in_parts
 from nops_train._engine_step import Stepper
 from nops_train._inert import check_inert_terms, reached_parameters
 from nops_train._protocols import BatchSource
@@ -58,6 +59,8 @@ def _check(stepper: Stepper, chunk: Any) -> bool:
 
 
 def _judge(stepper: Stepper, chunk: Any) -> bool:
+    if stepper.sharded:
+        return judge_in_parts(stepper, chunk)
     terms = stepper.weighting.terms
     enabled = [name for name, weight in terms.items() if weight != 0]
     reached: set[str] = set()

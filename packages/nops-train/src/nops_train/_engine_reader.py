@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from nops_train._engine_batch import num_samples, to_device
+from nops_train._engine_batch import num_samples
+from nops_train._engine_feed import Feeder
 from nops_train._engine_report import StopRequested
 from nops_train._engine_rng import seed_generators
 from nops_train._errors import InputError, PeerFailed
@@ -22,13 +23,17 @@ class Reader:
         signals: What this process was sent.
         device: Where batches go.
         seed: Start of the draws made while a batch is read.
+
+    Attributes:
+        failed: Whether some rank could not read, which all of them know.
     """
 
     def __init__(
         self, *, world: World, signals: SignalGuard, device: torch.device, seed: int
     ) -> None:
         self._world, self._signals = world, signals
-        self._device, self._seed = device, seed
+        self._feeder, self._seed = Feeder(device), seed
+        self.failed = False
 
     def batches(
         self, source: BatchSource, *, epoch: int, first: int, stop: int
@@ -47,7 +52,7 @@ class Reader:
         for index in range(first, stop):
             seed_generators("data", self._seed, epoch=epoch, index=index, rank=self._world.rank)
             batch, samples = self._next(iterator, f"{index} batches of epoch {epoch}", stop)
-            yield to_device(batch, self._device), samples
+            yield self._feeder.send(batch), samples
 
     def stop_if_asked(self) -> None:
         """Stop together, outside of reading.
@@ -83,6 +88,7 @@ class Reader:
         if found.signal:
             self._signals.received = found.signal
             raise StopRequested
+        self.failed = bool(found.failed)
         if error is not None:
             raise error
         if found.failed:

@@ -61,6 +61,8 @@ def describe_fault(fault: Fault) -> str:
         return f"{', '.join(fault.terms)} is not finite"
     if fault.parameter is not None:
         return f"the gradient of {fault.parameter} is not finite"
+    if not fault.searched:
+        return "a gradient is not finite, or the gradient's norm overflows"
     return "the gradient's norm overflows"
 
 

@@ -47,7 +47,9 @@ def find_checkpoint(
     if found or name is None:
         return found[0] if found else None
     path = run.checkpoints.path / name  # of a name that is a path elsewhere: that path
-    state, _ = import_state(read_state(path), file=path, importers=importers, fresh=fresh())
+    state = read_state(path)
+    if "schema" not in state:
+        state, _ = import_state(state, file=path, importers=importers, fresh=fresh())
     return Found(name=name, state=state, problems=())
 
 

@@ -22,6 +22,7 @@ from nops_train._importer import Importer
 from nops_train._initialise import initialise_from
 from nops_train._protocols import Stateful
 from nops_train._run_folder import RunFolder
+from nops_train._shards import is_sharded
 from nops_train._world import World
 
 
@@ -75,7 +76,7 @@ class Session:
         """
         self._clock = time.monotonic()
         found = find_checkpoint(
-            self._run, self._world, importers=self._importers, fresh=self._capture
+            self._run, self._world, importers=self._importers, fresh=self._fresh
         )
         if found is None:
             self._run.events.truncate(0)
@@ -138,18 +139,20 @@ class Session:
         self.summarise("interrupted", message=f"stopped by {name}")
         return Interrupted(number)
 
-    def failed(self, error: Exception, *, can_save: bool) -> None:
+    def failed(self, error: Exception, *, can_save: bool, together: bool) -> None:
         """Keep what there is after an error, which is not hidden by a second one.
 
         Args:
             error: What happened.
             can_save: Whether the state is that between two steps.
+            together: Whether all ranks are here; a single one cannot save what is sharded.
         """
         message = f"{type(error).__name__}: {error}"
         status = "diverged" if isinstance(error, Diverged) else "failed"
         with contextlib.suppress(InputError):
+            can_save = can_save and (together or not is_sharded(self._parts["model"]))
             if can_save and not isinstance(error, CheckpointError):
-                self._save_here(alone=True)
+                self._save_here(alone=not together)
             self._saver.wait()
             self._note(status, message=message)
             self.summarise(status, message=message)
@@ -204,7 +207,17 @@ class Session:
             seed=self._config.seed,
             fingerprint=self._fingerprint,
             rng=rng or [rng_state()],
+            world=self._world,
         )
+
+    def _fresh(self) -> dict[str, Any]:
+        """What a foreign checkpoint is completed from; asked for on one rank alone."""
+        if is_sharded(self._parts["model"]):
+            raise InputError(
+                "train.shard: a checkpoint of another program cannot be gone on from in parts; make the "
+                "first steps without train.shard"
+            )
+        return self._capture()
 
     def _save_here(self, *, alone: bool = False) -> None:
         if self._saved_at != self._position():

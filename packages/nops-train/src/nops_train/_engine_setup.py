@@ -8,8 +8,11 @@ import torch
 from torch import nn
 
 from nops_train._config import TrainConfig
+from nops_train._engine_shard import shard_model
+from nops_train._engine_verdict import can_fuse, keep_kernel
 from nops_train._errors import InputError
 from nops_train._protocols import BatchSource
+from nops_train._world import World
 
 LearningRate = Callable[[int, int], float]
 
@@ -32,8 +35,31 @@ def freeze(model: nn.Module, patterns: Iterable[str]) -> None:
             parameters[name].requires_grad_(False)
 
 
+def place(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    *,
+    config: TrainConfig,
+    world: World,
+    device: torch.device,
+) -> nn.Module:
+    """Freeze, move to the device, and give every rank rank 0's weights, or with `train.shard` its part of them.
+
+    Raises:
+        InputError: If the configuration does not fit the model.
+    """
+    freeze(model, config.freeze)
+    if config.shard and world.active:
+        world.copy_from_main(model.state_dict().values())
+        shard_model(model, optimizer, device=device, world=world)
+        return model
+    model = model.to(device)
+    world.copy_from_main(model.state_dict().values())
+    return model
+
+
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW over the parameters that require a gradient.
+    """AdamW over the parameters that require a gradient; on CUDA in one kernel, which can skip a step by itself.
 
     Raises:
         InputError: If there are none.
@@ -41,11 +67,16 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     trained = [p for p in model.parameters() if p.requires_grad]
     if not trained:
         raise InputError("the model has no parameter to train; train.freeze holds all of them")
-    return torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(
+        trained,
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=can_fuse(trained) or None,
+    )
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
-    """Refuse an optimizer that evaluates the loss by itself.
+    """Refuse an optimizer that evaluates the loss by itself; the others keep their kernel when restored.
 
     Raises:
         InputError: For L-BFGS, whose steps the engine could not judge before they are made.
@@ -54,6 +85,7 @@ def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
         raise InputError(
             "LBFGS asks for the loss several times per step; give a first-order optimizer"
         )
+    keep_kernel(optimizer)
 
 
 def check_learning_rate(learning_rate: LearningRate | None, config: TrainConfig) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from torch import Tensor
+
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
@@ -47,6 +49,21 @@ class Record:
             loss=sum(weighted.values()),
             gradient_norm=self.values[-1],
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """One step that is made and not yet judged here: the device alone knows whether it counts.
+
+    Attributes:
+        weights: Weight by term, in the order of `values`.
+        samples: Samples of the step's batch.
+        values: Raw terms, then the gradient norm, on the device, `[K + 1]`.
+    """
+
+    weights: dict[str, float]
+    samples: int
+    values: Tensor
 
 
 class EpochMeans:

@@ -7,16 +7,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import clip_grads_with_norm_
 
 from nops_train._ema import WeightAverage
 from nops_train._engine_batch import num_samples, split_batch
 from nops_train._engine_buffers import BufferGuard
-from nops_train._engine_state import Record
+from nops_train._engine_shard import check_loss, check_owner, common_parts, first_bad, total_norm
+from nops_train._engine_state import Record, Waiting
 from nops_train._engine_term_norms import TermNorms
+from nops_train._engine_verdict import needs_host, step_unless
 from nops_train._errors import InputError
 from nops_train._precision import Precision
 from nops_train._protocols import Losses, Task, Weighting
+from nops_train._shards import is_sharded, reshard
 from nops_train._world import World
 
 
@@ -29,11 +32,13 @@ class Fault:
         parameter: First parameter with a non-finite gradient; None where each is finite and only their
             norm overflows, or where a term is to blame already.
         scale: Whether the fp16 loss scale may be the cause, and was lowered.
+        searched: Whether the parameter was looked for: when a step that waited is judged, its gradient is gone.
     """
 
     terms: tuple[str, ...]
     parameter: str | None
     scale: bool
+    searched: bool = True
 
 
 class Stepper:
@@ -53,10 +58,12 @@ class Stepper:
         grad_clip: Largest gradient norm, or None.
         deferred: Objects with `apply_update` and `discard_update`.
         world: The ranks that make the step together.
+        waits: Whether the verdict on a step may stay on the device; see `can_wait`.
 
     Attributes:
         term_norms: What measures the step's gradient by term, or None.
         applying: Whether a step is half applied: true for good where the optimizer itself failed.
+        sharded: Whether each rank holds a part of the model.
     """
 
     def __init__(
@@ -73,6 +80,7 @@ class Stepper:
         grad_clip: float | None,
         deferred: tuple[Any, ...],
         world: World,
+        waits: bool,
     ) -> None:
         self.world = world
         self.model = model
@@ -90,6 +98,15 @@ class Stepper:
         self._accumulate = accumulate
         self._grad_clip = grad_clip
         self._deferred = deferred
+        self.sharded = is_sharded(model)
+        # The reduction in a sharded model's backward pass takes the mean over the ranks of what is to be summed.
+        self._scale = world.size if self.sharded else 1
+        self._waits = waits and not self.sharded  # no kernel skips rows of a sharded parameter
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the first group, as the last step left it."""
+        return float(self.optimizer.param_groups[0]["lr"])
 
     def make(
         self,
@@ -99,11 +116,14 @@ class Stepper:
         epoch: int,
         step: int,
         rate: float | None,
-    ) -> tuple[Record, Fault | None]:
+    ) -> tuple[Record | Waiting, Fault | None]:
         """Make one step on `batch`; with a `Fault` nothing has changed but the fp16 loss scale.
 
         The loss is the mean over the samples of all ranks. Its terms and gradients are summed over the
         ranks before they are judged, so all of them apply the step, or none.
+
+        A step that is `Waiting` was applied, or left everything but the learning rate as it was; `judge`
+        tells which.
 
         Args:
             batch: This rank's share, on the device.
@@ -121,9 +141,13 @@ class Stepper:
             self.discard()
             raise
         self.precision.scaler.unscale_(self.optimizer)
-        norm = get_total_norm([p.grad for p in self._trained if p.grad is not None])
+        norm = total_norm(self._trained, self.world, sharded=self.sharded)
+        values = self._values(raw, norm)
+        if self._waits and not needs_host(self.weighting, self._owner):
+            self._apply_unless(~values.isfinite().all(), norm, rate)
+            return Waiting(weights=weights, samples=samples, values=values), None
         # The one host synchronisation of a step: whether it counts must be known before the next.
-        record = Record(weights=weights, samples=samples, values=self._read(raw, norm))
+        record = Record(weights=weights, samples=samples, values=values.tolist())
         if record.is_finite:
             self._apply(norm, rate)
             return record, None
@@ -132,12 +156,21 @@ class Stepper:
         self.discard()
         return record, fault
 
-    def _read(self, raw: Mapping[str, Tensor], norm: Tensor) -> list[float]:
-        """The terms of all ranks and the gradient norm, in one copy to the host."""
+    def judge(self, made: Waiting, values: list[float]) -> tuple[Record, Fault | None]:
+        """The verdict on a step that waited, from its values on the host; once per step."""
+        record = Record(weights=made.weights, samples=made.samples, values=values)
+        if record.is_finite:
+            return record, None
+        if self.average is not None:
+            self.average.num_updates -= 1
+        return record, Fault(terms=_bad_terms(record), parameter=None, scale=False, searched=False)
+
+    def _values(self, raw: Mapping[str, Tensor], norm: Tensor) -> Tensor:
+        """The terms of all ranks and the gradient norm, in one tensor."""
         if self.world.active:
             terms = self.world.sum(torch.stack(list(raw.values())))
-            return torch.cat([terms, norm.to(terms).reshape(1)]).tolist()
-        return torch.stack([*raw.values(), norm]).tolist()
+            return torch.cat([terms, norm.to(terms).reshape(1)])
+        return torch.stack([*raw.values(), norm])
 
     def discard(self) -> None:
         """Leave everything as it was before the step in hand."""
@@ -148,19 +181,34 @@ class Stepper:
 
     def _apply(self, norm: Tensor, rate: float | None) -> None:
         self.applying = True
-        if self._grad_clip is not None:
-            clip_grads_with_norm_(self._trained, self._grad_clip, norm)
-        if rate is not None:
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate * group.get("lr_scale", 1.0)
+        self._prepare(norm, rate)
         self.precision.scaler.step(self.optimizer)
         self.precision.scaler.update()
         if self.average is not None:
             self.average.update()
         for item in self._transactional():
             item.apply_update()
-        self.world.copy_from_main(self.buffers.changing())
+        if self.world.active:
+            self.world.copy_from_main(self.buffers.changing())
         self.applying = False
+
+    def _apply_unless(self, bad: Tensor, norm: Tensor, rate: float | None) -> None:
+        self.applying = True
+        self._prepare(norm, rate)
+        step_unless(self.optimizer, bad)
+        if self.average is not None:
+            self.average.update_unless(bad)
+        self.buffers.restore_where(bad)
+        if self.world.active:
+            self.world.copy_from_main(self.buffers.changing())
+        self.applying = False
+
+    def _prepare(self, norm: Tensor, rate: float | None) -> None:
+        if self._grad_clip is not None:
+            clip_grads_with_norm_(self._trained, self._grad_clip, norm)
+        if rate is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate * group.get("lr_scale", 1.0)
 
     def _transactional(self) -> tuple[Any, ...]:
         """What takes part in a step beside the optimizer; a composite weighting may change its member."""
@@ -176,9 +224,13 @@ class Stepper:
         active = self.weighting.active(epoch=epoch, step=step)
         owner: Any = getattr(self.weighting, "active_weighting", None) or self.weighting
         self._owner = owner
+        parts = self._accumulate
+        if self.sharded:
+            check_owner(owner)
+            parts = common_parts(parts, batch, self.world)
         raw: dict[str, Tensor] = {}
         weights: dict[str, float] | None = None
-        for number, chunk in enumerate(split_batch(batch, self._accumulate)):
+        for number, chunk in enumerate(split_batch(batch, parts)):
             share = num_samples(chunk) / samples
             self.offer_residuals(owner if number == 0 else None)
             for losses in self.windows(chunk, epoch=epoch, step=step, active=active):
@@ -186,14 +238,15 @@ class Stepper:
                     weights = self._ask_weights(owner, losses, active, epoch=epoch, step=step)
                 if self.term_norms is not None:
                     self.term_norms.add(losses, weights, share)
-                self._backward(owner, losses, weights, share)
-                for name, value in losses.items():
-                    part = _times(share, value.detach())
-                    raw[name] = raw[name] + part if name in raw else part
+                self._backward(owner, losses, weights, share * self._scale)
+                _add_detached(raw, losses, share)
+                losses.clear()  # so that its graph is gone before the next one is built
         _check_complete(raw, active)
+        if self.sharded:
+            reshard(self.model)
         if hasattr(owner, "accumulate"):
             owner.apply(self._trained, reduce=self.world.sum if self.world.active else None)
-        else:
+        elif not self.sharded:
             self.world.sum_gradients(self._trained)
         assert weights is not None
         raw = {name: raw[name] for name in self.weighting.terms if name in raw}  # on every rank
@@ -211,7 +264,7 @@ class Stepper:
         """The active terms of a micro-batch: one dict, or one per window, computed when asked for."""
         with self.precision.autocast(enabled=autocast):
             result = self.task.losses(chunk, epoch=epoch, step=step, active=active)
-        if isinstance(result, Mapping):
+        if isinstance(result, (dict, Mapping)):  # a dict is told at once
             yield self._select(result, active)
             return
         iterator = iter(result)
@@ -221,7 +274,9 @@ class Stepper:
                 losses = next(iterator, None)
             if losses is None:
                 return
-            yield self._select(losses, active)
+            chosen = self._select(losses, active)
+            del losses
+            yield chosen
 
     def _select(self, losses: Losses, active: frozenset[str]) -> dict[str, Tensor]:
         if unknown := losses.keys() - self.weighting.terms.keys():
@@ -236,6 +291,7 @@ class Stepper:
                     f"task.losses returned {name} as {found}, expected a scalar tensor: the mean over "
                     "the samples of the batch"
                 )
+            check_loss(name, value)
         return {name: value for name, value in losses.items() if name in active}
 
     def _ask_weights(
@@ -269,21 +325,22 @@ class Stepper:
             self.task.note_residuals = sink  # pyright: ignore[reportAttributeAccessIssue]
 
     def _find_fault(self, record: Record) -> Fault:
-        terms = record.terms()
-        bad = tuple(name for name, v in terms.weighted.items() if not math.isfinite(v))
-        parameter = None
-        if not bad:
-            parameter = next(
-                (
-                    name
-                    for name, p in self.parameters.items()
-                    if p.grad is not None and not bool(p.grad.isfinite().all())
-                ),
-                None,
-            )
+        bad = _bad_terms(record)
+        parameter = None if bad else first_bad(self.parameters, self.world)
         return Fault(
             terms=bad, parameter=parameter, scale=not bad and self.precision.can_lower_scale
         )
+
+
+def _add_detached(sums: dict[str, Tensor], losses: Losses, share: float) -> None:
+    for name, value in losses.items():
+        part = _times(share, value.detach())
+        sums[name] = sums[name] + part if name in sums else part
+
+
+def _bad_terms(record: Record) -> tuple[str, ...]:
+    weighted = record.terms().weighted
+    return tuple(name for name, value in weighted.items() if not math.isfinite(value))
 
 
 def _times(factor: float, value: Tensor) -> Tensor:

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from nops_train._engine_batch import num_samples, to_device
+from nops_train._engine_shard import explained, in_step
 from nops_train._errors import InputError
 from nops_train._precision import Precision
 from nops_train._protocols import BatchSource, Task
+from nops_train._shards import is_sharded, reshard
 from nops_train._world import World
 
 Look = Callable[[Any], Any] | None
@@ -56,12 +58,15 @@ class Validator:
         sums: dict[str, Tensor] = {}
         samples = 0
         with evaluating(self._model), torch.no_grad():
-            for batch in source.batches(epoch=0, skip=0):
+            for batch, counts in self._batches(source):
                 if between is not None:
                     between()
                 if not samples:
                     self._show(batch, look)
-                samples += self._add(sums, batch)
+                size = self._add(
+                    sums if counts else {}, batch
+                )  # a repeated one only keeps the step
+                samples += size if counts else 0
         mine = ({name: float(value) for name, value in sums.items()}, samples)
         return _means(self._world.gather(mine))
 
@@ -80,8 +85,8 @@ class Validator:
             InputError: If `monitor` is no metric, or a metric has one of the names.
         """
         sums: dict[str, Tensor] = {}
-        with evaluating(self._model), torch.no_grad():
-            for batch in source.batches(epoch=0, skip=0):
+        with evaluating(self._model), torch.no_grad(), explained():
+            for batch, _ in self._batches(source):
                 self._add(sums, batch)
                 self._show(batch, look)
                 break
@@ -89,6 +94,13 @@ class Validator:
             raise InputError(f"train.monitor is {monitor}; task.metrics returned {sorted(sums)}")
         if shared := sums.keys() & set(terms):
             raise InputError(f"the weighting observes terms and metrics: {sorted(shared)} are both")
+
+    def _batches(self, source: BatchSource) -> Iterator[tuple[Any, bool]]:
+        """This rank's batches, each with whether it counts; as many on every rank of a sharded model."""
+        batches = source.batches(epoch=0, skip=0)
+        if is_sharded(self._model):
+            return in_step(batches, self._world)
+        return ((batch, True) for batch in batches)
 
     def _show(self, batch: Any, look: Look) -> None:
         if look is not None:
@@ -136,3 +148,4 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+        reshard(model)

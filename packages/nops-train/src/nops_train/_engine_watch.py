@@ -44,6 +44,8 @@ class Watch:
         self._config, self._run, self._task, self._stepper = config, run, task, stepper
         made = make_sinks(config.log_to, folder=run.path, config=run.config)
         self._all = [] if run.follows else [*made, *sinks]  # one rank shows the run
+        # A forward pass of a sharded model takes all ranks, also those that show nothing.
+        self._together = config.shard and bool(made or sinks)
         self._live: list[Sink] = []
         self._step = 0
 
@@ -83,7 +85,7 @@ class Watch:
 
     def looker(self, *, step: int) -> Callable[[Any], None] | None:
         """What a validation calls with its first batch; None where there is nothing to show."""
-        if not self._live or not hasattr(self._task, "images"):
+        if not self._has_pictures():
             return None
 
         def look(batch: Any) -> None:
@@ -94,7 +96,7 @@ class Watch:
 
     def checker(self) -> Callable[[Any], Any] | None:
         """What the start-up check calls with a batch, so that a wrong shape is told before training."""
-        return self._images if self._live and hasattr(self._task, "images") else None
+        return self._images if self._has_pictures() else None
 
     def measure(self, *, step: int) -> None:
         """Have the next step's gradient measured by term, where that is asked for and logged."""
@@ -106,6 +108,9 @@ class Watch:
         """The norms of the step just made, as a field of its event."""
         norms = self._stepper.term_norms
         return {} if norms is None else {PER_TERM: norms.norms(self._stepper.world)}
+
+    def _has_pictures(self) -> bool:
+        return bool(self._live or self._together) and hasattr(self._task, "images")
 
     def _images(self, batch: Any) -> dict[str, Any]:
         with preserved_rng():

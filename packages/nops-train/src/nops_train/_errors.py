@@ -42,6 +42,10 @@ class PeerFailed(RuntimeError):  # noqa: N818  (what happened to another)
     exit_code = 1
 
 
+class PeersLost(PeerFailed):
+    """The other ranks are gone: what they were to send may never arrive."""
+
+
 class Interrupted(BaseException):
     """A signal stopped the run after its state was saved.
 

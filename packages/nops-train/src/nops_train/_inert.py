@@ -1,6 +1,6 @@
 """Before the first step: does every enabled loss term reach a parameter that is trained?"""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -32,17 +32,27 @@ def check_inert_terms(
     reached = {}
     for term in enabled:
         if term not in losses:
-            raise InertTermError(
-                f"{term} is enabled but was not computed: the task returned {sorted(losses)}. An input "
-                f"of it is probably missing; give it, or set the weight of {term} to 0"
-            )
+            raise InertTermError(not_computed(term, losses))
         reached[term] = reached_parameters(losses[term], parameters)
         if not reached[term]:
-            raise InertTermError(
-                f"{term} reaches no trainable parameter: {_cause(losses[term], parameters)}. "
-                f"It would train nothing; mend that, or set the weight of {term} to 0"
-            )
+            raise InertTermError(unreached(term, _cause(losses[term], parameters)))
     return reached
+
+
+def not_computed(term: str, returned: Iterable[str]) -> str:
+    """What to say of an enabled term that is not among those `returned`."""
+    return (
+        f"{term} is enabled but was not computed: the task returned {sorted(returned)}. An input "
+        f"of it is probably missing; give it, or set the weight of {term} to 0"
+    )
+
+
+def unreached(term: str, cause: str) -> str:
+    """What to say of a term that moves nothing."""
+    return (
+        f"{term} reaches no trainable parameter: {cause}. "
+        f"It would train nothing; mend that, or set the weight of {term} to 0"
+    )
 
 
 def reached_parameters(loss: Tensor, parameters: Mapping[str, Tensor]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nops_train._checkpoint_weights import read_weights
 from nops_train._errors import InputError
+from nops_train._shards import module_rows
 
 Shape = tuple[int, ...]
 SHOWN = 30  # names of a kind that are listed; the rest is counted
@@ -116,7 +117,7 @@ def initialise_from(
     if not taken or (strict and not report.is_complete):
         needed = "every tensor has to match" if strict else "no tensor fits this model"
         raise InputError(f"{needed}. {report}")
-    model.load_state_dict(taken, strict=False)
+    model.load_state_dict(module_rows(model, taken), strict=False)
     return report
 
 

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from nops_train._errors import InputError, PeerFailed
+from nops_train._errors import InputError, PeerFailed, PeersLost
 
 T = TypeVar("T")
 GRACE_SECONDS = 0.5
@@ -118,6 +118,25 @@ class World:
                 gradient.copy_(part.view_as(gradient))
 
     @torch.no_grad()
+    def join_rows(self, rows: Tensor, *, shape: tuple[int, ...]) -> Tensor | None:
+        """On rank 0 the tensor whose rows the ranks hold, on the host; None on the others.
+
+        Args:
+            rows: This rank's: of n on all ranks ceil(n / size), the last ranks fewer or none.
+            shape: Of the whole.
+        """
+        each = -(-shape[0] // self.size)
+        padded = rows.new_zeros(each, *shape[1:])
+        if rows.numel():
+            padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in range(self.size)] if self.is_main else None
+        _told(dist.gather, padded, parts, dst=0)
+        if parts is None:
+            return None
+        counts = [max(0, min(each, shape[0] - i * each)) for i in range(self.size)]
+        return torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)]).cpu()
+
+    @torch.no_grad()
     def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
         """Give every rank rank 0's values, in place."""
         for tensor in tensors if self.active else ():
@@ -182,13 +201,13 @@ def _told(collective: Callable[..., Any], *arguments: Any, **options: Any) -> No
     """Call a collective of torch; one that breaks off means that another rank has ended.
 
     Raises:
-        PeerFailed: If it breaks off.
+        PeersLost: If it breaks off.
     """
     try:
         collective(*arguments, **options)
     except RuntimeError as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise PeerFailed(f"lost the other ranks: {first}") from error
+        raise PeersLost(f"lost the other ranks: {first}") from error
 
 
 def _sent(compute: Callable[[], T]) -> T:
