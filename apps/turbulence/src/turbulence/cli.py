@@ -1,4 +1,4 @@
-"""The command line: `turbulence generate | train | evaluate | report`.
+"""The command line: `turbulence generate | train | evaluate | report | spectra | schedule`.
 
 Commands import what they run when they run, so that `--help` answers at once.
 """
@@ -41,6 +41,20 @@ def report(call: Invocation) -> None:
     from turbulence.report import report_runs
 
     report_runs(call)
+
+
+def spectra(call: Invocation) -> None:
+    """Draw and tabulate spectra of data or of a run."""
+    from turbulence.spectra import write_spectra
+
+    write_spectra(call)
+
+
+def schedule(config: TurbulenceConfig, call: Invocation) -> None:
+    """Try the schedule on a metric that is given."""
+    from turbulence.dry_run import dry_run
+
+    dry_run(config, call)
 
 
 NEEDS = (
@@ -96,6 +110,37 @@ COMMANDS = (
             minimum=1,
             maximum=None,
             runs=False,
+        ),
+    ),
+    Command(
+        name="spectra",
+        help="E(k), marginals and anisotropy of data, or of a run beside the truth: figures, CSV.",
+        run=spectra,
+        config="none",
+        folders=Folders(
+            metavar="FILE|RUN",
+            help="Folders of data, their HDF5 files, or evaluated runs.",
+            minimum=1,
+            maximum=None,
+            runs=False,
+        ),
+        options=(
+            Option(flag="--fields", default="velocity", help="Fields of data, comma-separated."),
+            Option(flag="--out", default="spectra", help="Folder for the files."),
+        ),
+    ),
+    Command(
+        name="schedule",
+        help="When would the weights move? The configured schedule over a given metric.",
+        run=schedule,
+        options=(
+            Option(
+                flag="--metrics",
+                default="constant:0.5",
+                help="constant:VALUE, FILE.csv, FILE.csv:COLUMN, or the folder of a run.",
+            ),
+            Option(flag="--epochs", type=int, default=120, help="Length of a constant metric."),
+            Option(flag="--out", default="schedule", help="Folder for table and figure."),
         ),
     ),
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 from nops_diagnostics import (
     Report,
+    plot_anisotropic_spectra,
     plot_correlation,
     plot_lead_errors,
     plot_rollout,
@@ -222,6 +223,12 @@ def _spectra_section(report: Report, scored: Sequence[Scored]) -> None:
             caption=f"Spectra of truth and rollouts at chosen leads{times}: {CONVENTION}. Lines are "
             f"means over {len(some.target)} rollouts, bands their 5 to 95 % quantiles. No window.",
         )
+    report.add_figure(
+        plot_anisotropic_spectra(fields, **options),
+        name="anisotropy",
+        caption="Energy along each axis over all leads, and the preference of each shell: 1 where all "
+        "energy varies along the first axis, −1 along the second.",
+    )
     report.add_figure(
         plot_spectrum_evolution(fields, frame_interval=some.frame_interval, **options),
         name="evolution",
