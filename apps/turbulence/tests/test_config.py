@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 from nops_schedules import SchedulerParams
-from nops_train import InputError, parse_config
+from nops_train import InputError, parse_config, resolve_call
 from turbulence.arms import arm_config, final_weights
 from turbulence.build import build_weighting, end_weights
-from turbulence.config import TurbulenceConfig
+from turbulence.cli import app
+from turbulence.config import SplitConfig, TurbulenceConfig
+from turbulence.generation import make_plan
 
 
 def make(**sections: Any) -> TurbulenceConfig:
@@ -178,3 +180,42 @@ def test_more_than_two_roles_from_a_file() -> None:
     )
     terms = build_weighting(config).terms
     assert terms == {"predFieldError": 1.0, "spectrumError": 0.5, "waveletError": 0.2}
+
+
+def resolve_preset(name: str) -> TurbulenceConfig:
+    declared = app()
+    command = declared.command("train")
+    assert command is not None
+    config, _ = resolve_call(declared, command, [f"--preset={name}"])
+    assert isinstance(config, TurbulenceConfig)
+    return config
+
+
+@pytest.mark.parametrize("name", ["default", "study", "paper", "inc", "tra", "iso"])
+def test_every_preset_is_valid_and_trains_with_the_schedule(name: str) -> None:
+    config = resolve_preset(name)
+    assert "schedule" in config.arms
+    if config.data.source != "file":
+        make_plan(config.data.model_copy(update={"num_train": 1, "num_valid": 1, "num_test": 1}))
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "test"),
+    [
+        ("inc", set(range(10, 81)), {82, 84, 86, 88, 90, 0, 2, 4, 6, 8}),
+        ("tra", set(range(41)) - {0, 1, 2, 14, 15, 16, 17, 18}, {0, 1, 2, 16, 17, 18}),
+        ("iso", set(range(1000)) - set(range(200, 351)), set(range(200, 351, 10))),
+    ],
+)
+def test_the_published_splits_share_no_simulation(name: str, train: set, test: set) -> None:
+    splits = resolve_preset(name).data.splits
+    assert {*splits.train.simulations, *splits.valid.simulations} == train
+    assert set(splits.test.simulations) == test
+    assert not train & test
+
+
+def test_ranges_of_simulations() -> None:
+    split = SplitConfig.model_validate({"simulations": [7, "10-12"]})
+    assert split.simulations == (7, 10, 11, 12)
+    with pytest.raises(ValueError, match="valid integer"):
+        SplitConfig.model_validate({"simulations": ["ten-12"]})

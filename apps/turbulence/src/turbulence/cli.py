@@ -4,11 +4,13 @@ Commands import what they run when they run, so that `--help` answers at once.
 """
 
 import sys
+import warnings
 from importlib.metadata import version
 from importlib.resources import files
 
 from nops_train import App, Command, Folders, Invocation, Needs, Option, run_cli
 
+from turbulence.aliases import ALIASES
 from turbulence.config import TurbulenceConfig
 
 
@@ -156,13 +158,16 @@ def app() -> App:
         config=TurbulenceConfig,
         presets=files("turbulence") / "configs",
         commands=COMMANDS,
+        aliases=ALIASES,
         needs=NEEDS,
     )
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command that the words name; the exit code."""
-    return run_cli(app(), argv)
+    """Run the command that the words name; the exit code. Old names of losses are warned of."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("default", "the loss component", DeprecationWarning)
+        return run_cli(app(), argv)
 
 
 if __name__ == "__main__":

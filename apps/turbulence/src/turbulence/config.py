@@ -15,15 +15,30 @@ MOST_CHANNELS, MOST_BLOCKS = 4096, 256  # beyond any device: a slip, told before
 SMALLEST_SPECTRUM = 8  # cells per axis: below it no spectral term has a shell worth the name
 
 
+def _numbers(item: object) -> list[object]:
+    """A number by itself, or all of the range `first-last`, both included."""
+    first, dash, last = item.partition("-") if isinstance(item, str) else ("", "", "")
+    if not (dash and first.isdecimal() and last.isdecimal()):
+        return [item]
+    return list(range(int(first), int(last) + 1))
+
+
 class SplitConfig(Config):
     """The simulations and frames of one split, of a tree of npz files."""
 
     simulations: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        (), description="Numbers of the simulations."
+        (), description="Numbers of the simulations; text such as 10-19 is a range."
     )
     frames: tuple[int, int, int] = Field(
         (0, 1, 1), description="First frame, last frame and stride; the last is included."
     )
+
+    @field_validator("simulations", mode="before")
+    @classmethod
+    def _ranges(cls, value: object) -> object:
+        if not isinstance(value, list | tuple):
+            return value
+        return tuple(number for item in value for number in _numbers(item))
 
     @field_validator("frames")
     @classmethod

@@ -127,7 +127,7 @@ class SchedulerConfig(Config):
 def _predicted(components: dict[str, Any]) -> dict[str, Any]:
     """Components without those of a reconstruction, whatever their spelling."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # SchedulerParams warns of what is kept
+        warnings.simplefilter("ignore", DeprecationWarning)  # the command line has warned
         renamed = rename_legacy_losses(components)
     return {name: value for name, value in renamed.items() if name not in RECONSTRUCTION}
 
