@@ -97,6 +97,17 @@ def test_what_a_given_folder_lacks(
     assert "turbulence generate --data nowhere" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("key", ["monitor_metric", "guard_metric"])
+def test_a_metric_that_nothing_publishes_is_told_before_training(
+    run_app: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path, key: str
+) -> None:
+    assert run_app("train", "--arms=schedule", f"--weighting.{key}=val_los") == 2
+    error = capsys.readouterr().err
+    for word in (key, "'val_los'", "val_loss", "log_spectrum_error"):
+        assert word in error
+    assert not (tmp_path / "runs/turbulence/study/schedule_s0").exists()
+
+
 def put_tree(folder: Path, *, simulations: int = 4, frames: int = 8) -> None:
     """A tree like the published one: velocity and pressure on 16 x 8, Reynolds number, obstacle."""
     generator = np.random.default_rng(0)

@@ -11,9 +11,16 @@ from nops_train import InputError
 from torch.utils._python_dispatch import TorchDispatchMode
 from turbulence.config_loss import LossConfig
 from turbulence.task import FlowTask, NormalisedBatches, faded
-from turbulence.terms import Domain, check_domain, import_function, make_metrics, make_terms
+from turbulence.terms import (
+    Domain,
+    check_domain,
+    check_terms,
+    import_function,
+    make_metrics,
+    make_terms,
+)
 
-PERIODIC = Domain(lengths=(6.28, 6.28), periodic=(True, True))
+PERIODIC = Domain(shape=(16, 16), lengths=(6.28, 6.28), periodic=(True, True))
 ALL = (
     *("predFieldError", "coherenceError", "sobolevError", "spectrumError", "bspError"),
     *("anisotropicSpectrumError", "waveletError"),
@@ -153,7 +160,7 @@ def test_a_term_without_weight_costs_no_transform() -> None:
 
 
 def test_jumps_at_walls_and_obstacles_are_refused_by_key() -> None:
-    walls = Domain(lengths=(4.0, 2.0), periodic=(True, False))
+    walls = Domain(shape=(16, 16), lengths=(4.0, 2.0), periodic=(True, False))
     used = frozenset({"predFieldError", "spectrumError"})
     with pytest.raises(InputError) as caught:
         check_domain(LossConfig(), walls, used)
@@ -164,13 +171,15 @@ def test_jumps_at_walls_and_obstacles_are_refused_by_key() -> None:
     check_domain(LossConfig(), walls, frozenset({"predFieldError", "waveletError"}))
     with pytest.raises(InputError, match="derivatives"):
         check_domain(windowed, walls, frozenset({"sobolevError"}))
-    masked = Domain(lengths=(1, 1), periodic=(True, True), mask=torch.ones(16, 16).bool())
+    masked = Domain(
+        shape=(16, 16), lengths=(1, 1), periodic=(True, True), mask=torch.ones(16, 16).bool()
+    )
     with pytest.raises(InputError, match="obstacle"):
         check_domain(LossConfig(), masked, frozenset({"sobolevError"}))
 
 
 def test_metrics_of_fields_with_walls_are_windowed() -> None:
-    walls = Domain(lengths=(6.28, 6.28), periodic=(True, False))
+    walls = Domain(shape=(16, 16), lengths=(6.28, 6.28), periodic=(True, False))
     pred, target = fields(1, 1, 2, 16, 16), fields(1, 1, 2, 16, 16, seed=1)
     found = make_metrics(LossConfig(), walls)["log_spectrum_error"](pred, target).mean()
     expected = nops_losses.log_spectrum_error(
@@ -182,7 +191,7 @@ def test_metrics_of_fields_with_walls_are_windowed() -> None:
 def test_what_lies_in_an_obstacle_does_not_count() -> None:
     mask = torch.ones(16, 16, dtype=torch.bool)
     mask[4:8, 4:8] = False
-    domain = Domain(lengths=(6.28, 6.28), periodic=(True, True), mask=mask)
+    domain = Domain(shape=(16, 16), lengths=(6.28, 6.28), periodic=(True, True), mask=mask)
     pred, target = fields(3, 2, 2, 16, 16), fields(3, 2, 2, 16, 16, seed=1)
     other = pred.where(mask, 100.0)
     for name, function in make_metrics(LossConfig(wavelet="haar"), domain).items():
@@ -205,3 +214,16 @@ def test_an_epoch_may_be_shorter_than_the_data(
     source = NormalisedBatches(Three(), lambda x: x, limit=limit)
     assert source.num_batches == (limit or 3)
     assert [float(b["frames"]) for b in source.batches(epoch=0, skip=skip)] == left
+
+
+def test_a_grid_that_wavelets_cannot_halve_is_told_by_the_key_or_measured_otherwise() -> None:
+    odd = Domain(shape=(15, 15), lengths=(1.0, 1.0), periodic=(True, True))
+    terms = {"waveletError": make_terms(LossConfig(), odd)["waveletError"]}
+    with pytest.raises(InputError, match=r"loss\.waveletError: .*undecimated=True"):
+        check_terms(terms, odd, channels=2)
+    loss = LossConfig(wavelet_undecimated=True)
+    check_terms({"waveletError": make_terms(loss, odd)["waveletError"]}, odd, channels=2)
+    pred, target = fields(1, 1, 2, 15, 15), fields(1, 1, 2, 15, 15, seed=1)
+    found = make_metrics(LossConfig(), odd)["wavelet_error"](pred, target).mean()
+    expected = nops_losses.wavelet_error(pred, target, undecimated=True)
+    torch.testing.assert_close(found, expected)

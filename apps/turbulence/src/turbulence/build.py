@@ -1,7 +1,7 @@
 """From the configuration to data, model, terms, weighting: construction, and nothing else."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -29,7 +29,7 @@ from turbulence.data_fields import (
     published_moments,
 )
 from turbulence.task import FlowTask, NormalisedBatches
-from turbulence.terms import Domain, check_domain, make_metrics, make_terms
+from turbulence.terms import Domain, check_domain, check_terms, make_metrics, make_terms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,17 +196,38 @@ def build_task(config: TurbulenceConfig, bundle: Bundle, model: StepModel) -> Fl
     Raises:
         InputError: If a term does not fit the domain.
     """
-    ends = end_weights(config)
     used = frozenset(name for name, weight in build_weighting(config).terms.items() if weight > 0)
     check_domain(config.loss, bundle.domain, used)
+    terms = make_terms(config.loss, bundle.domain)
+    moving = {name: terms[name] for name in sorted(used)}
+    check_terms(moving, bundle.domain, channels=len(bundle.channels))
+    metrics = make_metrics(config.loss, bundle.domain)
+    check_monitors(config, [*metrics, "val_loss", *moving])
     return FlowTask(
         model=model,
-        terms=make_terms(config.loss, bundle.domain),
-        metrics_of=make_metrics(config.loss, bundle.domain),
-        val_weights=ends,
+        terms=terms,
+        metrics_of=metrics,
+        val_weights=end_weights(config),
         fade=config.loss.fadeInPredLoss,
         noise=config.train.noise,
     )
+
+
+def check_monitors(config: TurbulenceConfig, names: Sequence[str]) -> None:
+    """Refuse a schedule that watches what no validation publishes.
+
+    Raises:
+        InputError: With the metric's name, and those there are.
+    """
+    if isinstance(config.weighting, ConstantConfig):
+        return
+    params = config.weighting.params()
+    for monitor in params.monitors or (params.monitor_metric,):
+        probe = FlexibleLossScheduler(replace(params, monitors=None, monitor_metric=monitor))
+        try:
+            probe.step(0, dict.fromkeys(names, 1.0))
+        except ValueError as error:
+            raise InputError(f"weighting: {error}") from error
 
 
 def end_weights(config: TurbulenceConfig) -> dict[str, float]:

@@ -84,7 +84,7 @@ def domain_of(folder: str | Path, reader: WellReader) -> Domain:
         float(axis[-1] - axis[0]) * (len(axis) / (len(axis) - 1) if wraps else 1.0)
         for axis, wraps in zip(reader.coordinates, periodic, strict=True)
     )
-    return Domain(lengths=lengths, periodic=periodic, mask=_mask(folder))
+    return Domain(shape=reader.shape, lengths=lengths, periodic=periodic, mask=_mask(folder))
 
 
 def _mask(folder: str | Path) -> torch.Tensor | None:

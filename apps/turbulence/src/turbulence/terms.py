@@ -1,7 +1,7 @@
 """From the loss section to functions of (pred, target): every term, and every metric."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,11 +30,13 @@ class Domain:
     """What terms need to know of the grid.
 
     Attributes:
+        shape: Cells along each axis.
         lengths: Extent along each axis.
         periodic: Whether each axis is periodic.
         mask: True in the fluid, `[height, width]`; None without an obstacle.
     """
 
+    shape: tuple[int, ...]
     lengths: tuple[float, ...]
     periodic: tuple[bool, ...]
     mask: Tensor | None = None
@@ -77,7 +79,7 @@ def make_metrics(loss: LossConfig, domain: Domain) -> dict[str, Function]:
         "spectrum_error": terms["spectrumError"],
         "log_spectrum_error": _spectrum_kind(kinds["log"], domain),
         "relative_log_spectrum_error": _spectrum_kind(kinds["relative_log"], domain),
-        "wavelet_error": terms["waveletError"],
+        "wavelet_error": _wavelet_metric(loss, domain),
         "coherence_error": terms["coherenceError"],
         "relative_l2": _bound(relative_l2, {"mask": domain.mask, "reduction": "none"}),
     }
@@ -111,6 +113,26 @@ def check_domain(loss: LossConfig, domain: Domain, used: frozenset[str]) -> None
         )
     if domain.mask is not None and "sobolevError" in used:
         raise InputError("loss.sobolevError: the data have an obstacle, which it cannot leave out")
+
+
+def check_terms(terms: Mapping[str, Function], domain: Domain, *, channels: int) -> None:
+    """Compute each term once on noise, so that what does not fit the grid is told by its key.
+
+    Raises:
+        InputError: Naming the term, and what it needs.
+    """
+    for name, function in terms.items():
+        try:
+            function(*_noise(domain, channels))
+        except ValueError as error:
+            raise InputError(f"loss.{name}: {error}") from error
+
+
+def _noise(domain: Domain, channels: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shape = (1, 2, channels, *domain.shape)
+    pred, target = (torch.randn(shape, generator=generator, device="cpu") for _ in range(2))
+    return pred, target
 
 
 def import_function(name: str) -> Function:
@@ -167,6 +189,16 @@ def _wavelets(loss: LossConfig, domain: Domain) -> Function:
             "reduction": "none",
         },
     )
+
+
+def _wavelet_metric(loss: LossConfig, domain: Domain) -> Function:
+    """The metric is there on any grid: undecimated where levels do not divide the axes."""
+    chosen = _wavelets(loss, domain)
+    try:
+        chosen(*_noise(domain, 1))
+    except ValueError:
+        return _wavelets(loss.model_copy(update={"wavelet_undecimated": True}), domain)
+    return chosen
 
 
 def _bound(function: Callable[..., Tensor], options: dict[str, Any]) -> Function:
