@@ -60,7 +60,8 @@ def test_random_fields_have_their_slope_and_move_by_a_cell() -> None:
 
 def test_a_fine_solution_on_a_coarse_grid_keeps_its_modes() -> None:
     x = 2 * torch.pi * torch.arange(32, dtype=torch.float64) / 32
-    fine = torch.cos(3 * x[:, None] + 2 * x) + 0.5 * torch.sin(11 * x)  # the last is beyond 16
+    beyond = 0.5 * torch.sin(11 * x) + 0.25 * torch.cos(8 * x)  # above, and at, what 16 points hold
+    fine = torch.cos(3 * x[:, None] + 2 * x) + beyond
     coarse = on_grid(fine.expand(1, 32, 32), 16)
     y = x[::2]
     torch.testing.assert_close(coarse[0], torch.cos(3 * y[:, None] + 2 * y))
@@ -76,8 +77,13 @@ def test_a_time_step_above_the_stable_one_names_that(
     assert "stable" in error
 
 
-def test_a_given_folder_decides(run_app: Callable[..., int], tmp_path: Path) -> None:
+def test_a_given_folder_decides(
+    run_app: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run_app("train", "--arms=field", "--train.epochs=1", "--data.num_train=3") == 0
+    said = capsys.readouterr().out
+    assert "Spectra of 16 cells have few shells" in said
+    assert said.count("recFieldError is left out") == 1
     config = load_run_config(TurbulenceConfig, tmp_path / "runs/turbulence/study/field_s0")
     assert config.data.num_train == 3
     assert (config.data.num_steps, config.data.shape) == (9, (16, 16))

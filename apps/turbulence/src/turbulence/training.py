@@ -35,6 +35,7 @@ from turbulence.report import print_comparison, report_study, store_evaluation
 WATCHING = ("train.progress", "train.log_to", "train.gradient_norm_per_term")
 SAVING = ("train.async_save", "train.save_every", "train.keep_last")
 NEUTRAL = ("train.device", "train.num_workers", *WATCHING, *SAVING, "data.path", "evaluate")
+FEW_CELLS = 32
 
 
 def train_study(config: TurbulenceConfig, call: Invocation) -> Study:
@@ -45,7 +46,7 @@ def train_study(config: TurbulenceConfig, call: Invocation) -> Study:
     config = settle_data(_continued(config, study, call), explicit=call.explicit)
     ensure_data(config)
     world.barrier()  # the ranks share the shards: each waits for those of the others
-    print_removed(config)
+    print_notes(config)
     generated = time.monotonic()
     for seed in config.all_seeds:
         for arm in sorted(config.arms, key=lambda arm: arm == "matched"):
@@ -77,8 +78,10 @@ def _continued(config: TurbulenceConfig, study: Study, call: Invocation) -> Turb
     return resumed_config(config, stored, explicit=call.explicit, source=where)
 
 
-def print_removed(config: TurbulenceConfig) -> None:
-    """Say once that reconstruction terms are left out: the models here predict."""
+def print_notes(config: TurbulenceConfig) -> None:
+    """Say once what is left out, and what a small grid makes of spectra."""
+    if min(config.data.shape) < FEW_CELLS:
+        print(f"Spectra of {min(config.data.shape)} cells have few shells: {FEW_CELLS} tell more")
     for name in ("recFieldError", "recLSIM"):
         if getattr(config.loss, name) > 0:
             print(f"{name} is left out: this model does not reconstruct its input")
