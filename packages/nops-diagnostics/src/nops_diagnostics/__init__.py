@@ -15,6 +15,7 @@ from nops_diagnostics._format import format_number
 from nops_diagnostics._lead_errors import LeadErrors, lead_errors, plot_lead_errors
 from nops_diagnostics._machine import describe_machine
 from nops_diagnostics._metrics import mse, nmse, nrmse, skill, vrmse
+from nops_diagnostics._plot_anisotropic import plot_anisotropic_spectra
 from nops_diagnostics._plot_evolution import plot_spectrum_evolution, plot_temporal_spectrum
 from nops_diagnostics._plot_fields import plot_rollout, plot_spectra
 from nops_diagnostics._plot_schedule import plot_schedule
@@ -68,6 +69,7 @@ __all__ = [
     "nmse",
     "nrmse",
     "paired_noise_floor",
+    "plot_anisotropic_spectra",
     "plot_correlation",
     "plot_lead_errors",
     "plot_metric",

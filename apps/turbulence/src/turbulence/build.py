@@ -1,0 +1,276 @@
+"""From the configuration to data, model, terms, weighting: construction, and nothing else."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from nops_data import (
+    Batches,
+    Draw,
+    Normaliser,
+    ResumableSampler,
+    WellReader,
+    Windows,
+    file_fingerprints,
+)
+from nops_models import FNO, UAFNO, FNOConfig, StepModel, UAFNOConfig, UNet, UNetConfig
+from nops_schedules import ConstantWeights, FlexibleLossScheduler, warmup_cosine
+from nops_train import InputError, World, join_world
+from torch import Tensor
+
+from turbulence.arms import final_weights
+from turbulence.config import TurbulenceConfig
+from turbulence.config_weighting import ConstantConfig
+from turbulence.data_fields import (
+    domain_of,
+    fields_named,
+    parameter_columns,
+    published_moments,
+)
+from turbulence.task import FlowTask, NormalisedBatches
+from turbulence.terms import Domain, check_domain, check_terms, make_metrics, make_terms
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """Everything that a run takes from its data."""
+
+    name: str
+    channels: tuple[str, ...]
+    parameter_names: tuple[str, ...]
+    shape: tuple[int, ...]
+    domain: Domain
+    frame_interval: float
+    normaliser: Normaliser
+    fingerprints: dict[str, str]  # of each file
+    train: NormalisedBatches
+    valid: NormalisedBatches
+    test: WellReader
+    parameters: tuple[int, ...]  # columns of the files' scalars that condition the model
+
+
+def open_bundle(config: TurbulenceConfig) -> Bundle:
+    """Readers, windows and samplers over the folder `data.path`.
+
+    Raises:
+        InputError: If the fields are not two-dimensional, or a name is none of the files'.
+        LayoutError: If files are missing, damaged or do not fit each other.
+    """
+    folder = config.data.path
+    assert folder is not None
+    fields = fields_named(WellReader(folder, split="train"), config.data.fields)
+    readers = {
+        split: WellReader(folder, split=split, fields=fields)
+        for split in ("train", "valid", "test")
+    }
+    train = readers["train"]
+    if len(train.shape) != 2:
+        raise InputError(f"{folder}: fields on a {len(train.shape)}-dimensional grid; expected 2")
+    columns = parameter_columns(train, config.data.parameters)
+    normaliser = published_moments(Normaliser.fit(train), config.data.normalise)
+    times = train[0]["times"]
+
+    def put(split: str) -> NormalisedBatches:
+        batches = _batches(config, readers[split], columns, split=split)
+        limit = config.train.steps_per_epoch if split == "train" else None
+        return NormalisedBatches(batches, normaliser.normalise, limit=limit)
+
+    return Bundle(
+        name=train.dataset_name,
+        channels=train.channels,
+        parameter_names=config.data.parameters,
+        shape=train.shape,
+        domain=domain_of(folder, train),
+        frame_interval=round(float(times[1] - times[0]), 6),
+        normaliser=normaliser,
+        fingerprints=file_fingerprints(folder),
+        train=put("train"),
+        valid=put("valid"),
+        test=readers["test"],
+        parameters=columns,
+    )
+
+
+def _batches(
+    config: TurbulenceConfig, reader: WellReader, columns: tuple[int, ...], *, split: str
+) -> Batches:
+    """Windows in a new order each epoch to train on; without overlap and in order to validate on."""
+    world, drawn = join_world(), split == "train"
+    length = config.train.unroll + 1
+    windows = Windows(reader, length=length, start="all")
+    count = getattr(config.data, f"num_{split}")
+    steps = min(reader.num_frames - 1, config.data.num_steps)
+    stride = 1 if drawn else config.train.unroll
+    chosen = _starts(reader, count=count, length=length, steps=steps, stride=stride)
+    if not drawn:
+        chosen, world = chosen[world.rank :: world.size], World()
+    if not chosen:
+        raise InputError(f"data.num_{split}: {count} trajectories are too few for the ranks")
+    picked = Picked(windows, chosen, columns)
+    sampler = ResumableSampler(
+        len(picked),
+        batch_size=config.train.batch_size,
+        seed=config.train.seed,
+        shuffle=drawn,
+        rank=world.rank,
+        world_size=world.size,
+    )
+    workers = config.train.num_workers if drawn else 0
+    pinned = config.train.device != "cpu" and torch.cuda.is_available()
+    return Batches(picked, sampler, num_workers=workers, pin_memory=pinned)
+
+
+def _starts(reader: WellReader, *, count: int, length: int, steps: int, stride: int) -> list[int]:
+    """Items of `Windows(start="all")`: every `stride`-th start within `steps`, of `count` samples."""
+    items, first = [], 0
+    for sample in range(count):
+        items += [first + start for start in range(0, steps - length + 2, stride)]
+        first += reader.frames_of(sample) - length + 1
+    return items
+
+
+class Picked:
+    """Some items of a data set of windows, with the parameters that condition the model alone."""
+
+    def __init__(self, windows: Windows, items: Sequence[int], columns: Sequence[int]) -> None:
+        self._windows, self._items, self._columns = windows, tuple(items), list(columns)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def batch(self, draws: Sequence[Draw]) -> dict[str, Tensor]:
+        """The windows of these draws in one buffer."""
+        batch = self._windows.batch([Draw(d.epoch, self._items[d.index]) for d in draws])
+        return {
+            "frames": batch["frames"],
+            "parameters": batch["parameters"][:, self._columns],
+        }
+
+    def close(self) -> None:
+        """Close the files; the next read opens them again."""
+        self._windows.close()
+
+
+def build_model(config: TurbulenceConfig, bundle: Bundle) -> StepModel:
+    """The emulator that fits the data.
+
+    Raises:
+        InputError: If its sizes contradict each other.
+    """
+    settings = config.model
+    common = {
+        "in_channels": len(bundle.channels),
+        "num_parameters": len(bundle.parameters),
+        "padding": "circular" if all(bundle.domain.periodic) else "zeros",
+        "residual_scale": _residual_scale(bundle.normaliser) if settings.residual else None,
+        "embedding": settings.embedding,
+        "base_channels": settings.base_channels,
+    }
+    levels = {
+        "encoder_levels": settings.encoder_levels,
+        "blocks_per_level": settings.blocks_per_level,
+    }
+    try:
+        if settings.name == "unet":
+            blocks = settings.bottleneck_blocks
+            return UNet(UNetConfig(**common, **levels, bottleneck_blocks=blocks))
+        if settings.name == "fno":
+            assert settings.modes is not None
+            return FNO(FNOConfig(**common, num_layers=settings.num_layers, modes=settings.modes))
+        mixers = {name: getattr(settings, name) for name in ("afno_blocks", "afno_groups", "modes")}
+        return UAFNO(UAFNOConfig(**common, **levels, **mixers))
+    except ValueError as error:
+        raise InputError(f"model: {error}") from error
+
+
+def _residual_scale(normaliser: Normaliser) -> tuple[float, ...]:
+    """Deviation of one-step increments per channel, in units of training."""
+    scale = (normaliser.increment_std / normaliser.scale).tolist()
+    return tuple(value if value > 0 else 1.0 for value in scale)
+
+
+def build_task(config: TurbulenceConfig, bundle: Bundle, model: StepModel) -> FlowTask:
+    """Terms and metrics over the model's rollouts.
+
+    Raises:
+        InputError: If a term does not fit the domain.
+    """
+    used = frozenset(name for name, weight in build_weighting(config).terms.items() if weight > 0)
+    check_domain(config.loss, bundle.domain, used)
+    terms = make_terms(config.loss, bundle.domain)
+    moving = {name: terms[name] for name in sorted(used)}
+    check_terms(moving, bundle.domain, channels=len(bundle.channels))
+    metrics = make_metrics(config.loss, bundle.domain)
+    check_monitors(config, [*metrics, "val_loss", *moving])
+    return FlowTask(
+        model=model,
+        terms=terms,
+        metrics_of=metrics,
+        val_weights=end_weights(config),
+        fade=config.loss.fadeInPredLoss,
+        noise=config.train.noise,
+    )
+
+
+def check_monitors(config: TurbulenceConfig, names: Sequence[str]) -> None:
+    """Refuse a schedule that watches what no validation publishes.
+
+    Raises:
+        InputError: With the metric's name, and those there are.
+    """
+    if isinstance(config.weighting, ConstantConfig):
+        return
+    params = config.weighting.params()
+    for monitor in params.monitors or (params.monitor_metric,):
+        probe = FlexibleLossScheduler(replace(params, monitors=None, monitor_metric=monitor))
+        try:
+            probe.step(0, dict.fromkeys(names, 1.0))
+        except ValueError as error:
+            raise InputError(f"weighting: {error}") from error
+
+
+def end_weights(config: TurbulenceConfig) -> dict[str, float]:
+    """Weights at the end of training, scales included."""
+    weights, scales = config.loss.weights(), config.loss.scales()
+    if not isinstance(config.weighting, ConstantConfig):
+        weights |= final_weights(config.weighting.params())
+    return {name: weight * scales.get(name, 1.0) for name, weight in weights.items()}
+
+
+def build_weighting(
+    config: TurbulenceConfig, *, on_mismatch: str = "error"
+) -> ConstantWeights | FlexibleLossScheduler:
+    """The rule that weighs the terms over time."""
+    if isinstance(config.weighting, ConstantConfig):
+        return ConstantWeights({k: weight for k, weight in end_weights(config).items() if weight})
+    params = config.weighting.params()
+    moving = FlexibleLossScheduler(params).terms
+    base = config.loss.weights()
+    terms = {name: weight for name, weight in base.items() if weight or name in moving}
+    scales = {name: scale for name, scale in config.loss.scales().items() if name in terms}
+    return FlexibleLossScheduler(params, terms=terms, scale=scales, on_mismatch=on_mismatch)
+
+
+def learning_rate(config: TurbulenceConfig, *, steps_per_epoch: int) -> Callable[[int, int], float]:
+    """The rate of each optimizer step.
+
+    Raises:
+        InputError: If the warm-up is as long as the run.
+    """
+    train = config.train
+    if train.lr_schedule == "constant":
+        return lambda epoch, step: train.learning_rate * train.lr_gamma**epoch
+    total = train.epochs * steps_per_epoch
+    if train.warmup_steps >= total:
+        raise InputError(
+            f"train.warmup_steps = {train.warmup_steps} leaves nothing of the run's {total} steps "
+            f"(train.epochs = {train.epochs} of {steps_per_epoch} batches)"
+        )
+    cosine = partial(
+        warmup_cosine,
+        peak=train.learning_rate,
+        warmup_steps=train.warmup_steps,
+        total_steps=total,
+    )
+    return lambda epoch, step: cosine(step)

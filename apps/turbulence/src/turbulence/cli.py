@@ -1,0 +1,174 @@
+"""The command line: `turbulence generate | train | evaluate | report | spectra | schedule`.
+
+Commands import what they run when they run, so that `--help` answers at once.
+"""
+
+import sys
+import warnings
+from importlib.metadata import version
+from importlib.resources import files
+
+from nops_train import App, Command, Folders, Invocation, Needs, Option, run_cli
+
+from turbulence.aliases import ALIASES
+from turbulence.config import TurbulenceConfig
+
+
+def generate(config: TurbulenceConfig, call: Invocation) -> None:
+    """Write the trajectories, or check those that are there."""
+    from turbulence import generation
+
+    if call.options["verify"]:
+        generation.verify_data(config)
+    else:
+        generation.generate_data(config)
+
+
+def train(config: TurbulenceConfig, call: Invocation) -> None:
+    """Train every arm with every seed, evaluate each, write the comparison."""
+    from turbulence.training import train_study
+
+    train_study(config, call)
+
+
+def evaluate(call: Invocation) -> None:
+    """Evaluate runs again."""
+    from turbulence.training import evaluate_runs
+
+    evaluate_runs(call)
+
+
+def report(call: Invocation) -> None:
+    """Write a report again, or one that compares several runs."""
+    from turbulence.report import report_runs
+
+    report_runs(call)
+
+
+def spectra(call: Invocation) -> None:
+    """Draw and tabulate spectra of data or of a run."""
+    from turbulence.spectra import write_spectra
+
+    write_spectra(call)
+
+
+def schedule(config: TurbulenceConfig, call: Invocation) -> None:
+    """Try the schedule on a metric that is given."""
+    from turbulence.dry_run import dry_run
+
+    dry_run(config, call)
+
+
+NEEDS = (
+    Needs(key="train.warmup_steps", other="train.lr_schedule", values=("cosine",)),
+    Needs(key="train.lr_gamma", other="train.lr_schedule", values=("constant",)),
+    Needs(key="data.drag", other="data.source", values=("kolmogorov",)),
+    Needs(key="data.forcing_wavenumber", other="data.source", values=("kolmogorov",)),
+    Needs(key="data.solver_resolution", other="data.source", values=("kolmogorov", "decaying")),
+    Needs(key="data.npz", other="data.source", values=("file",)),
+    Needs(key="model.afno_blocks", other="model.name", values=("uafno",)),
+    Needs(key="model.afno_groups", other="model.name", values=("uafno",)),
+    Needs(key="model.bottleneck_blocks", other="model.name", values=("unet",)),
+    Needs(key="model.num_layers", other="model.name", values=("fno",)),
+    Needs(key="model.encoder_levels", other="model.name", values=("uafno", "unet")),
+    Needs(key="model.blocks_per_level", other="model.name", values=("uafno", "unet")),
+    Needs(key="model.modes", other="model.name", values=("uafno", "fno")),
+)
+
+COMMANDS = (
+    Command(
+        name="generate",
+        help="Solve the flow, or convert a tree; started again, it goes on where it stopped.",
+        run=generate,
+        options=(
+            Option(
+                flag="--verify",
+                type=bool,
+                default=False,
+                help="Check instead: every checksum, and samples solved again.",
+            ),
+        ),
+    ),
+    Command(
+        name="train",
+        help="Train each arm and seed, evaluate, compare. Continues what was begun.",
+        run=train,
+    ),
+    Command(
+        name="evaluate",
+        help="Evaluate runs again, and write the report of their comparison.",
+        run=evaluate,
+        config="none",
+        folders=Folders(metavar="RUN", help="Run folders.", minimum=1, maximum=None),
+    ),
+    Command(
+        name="report",
+        help="Write the report of a comparison or a run again, or compare several runs.",
+        run=report,
+        config="none",
+        folders=Folders(
+            metavar="RUN",
+            help="Run folders, or folders of comparisons.",
+            minimum=1,
+            maximum=None,
+            runs=False,
+        ),
+    ),
+    Command(
+        name="spectra",
+        help="E(k), marginals and anisotropy of data, or of a run beside the truth: figures, CSV.",
+        run=spectra,
+        config="none",
+        folders=Folders(
+            metavar="FILE|RUN",
+            help="Folders of data, their HDF5 files, or evaluated runs.",
+            minimum=1,
+            maximum=None,
+            runs=False,
+        ),
+        options=(
+            Option(flag="--fields", default="velocity", help="Fields of data, comma-separated."),
+            Option(flag="--out", default="spectra", help="Folder for the files."),
+        ),
+    ),
+    Command(
+        name="schedule",
+        help="When would the weights move? The configured schedule over a given metric.",
+        run=schedule,
+        options=(
+            Option(
+                flag="--metrics",
+                default="constant:0.5",
+                help="constant:VALUE, FILE.csv, FILE.csv:COLUMN, or the folder of a run.",
+            ),
+            Option(flag="--epochs", type=int, default=120, help="Length of a constant metric."),
+            Option(flag="--out", default="schedule", help="Folder for table and figure."),
+        ),
+    ),
+)
+
+
+def app() -> App:
+    """The declared command line."""
+    return App(
+        name="turbulence",
+        version=version("turbulence"),
+        help="Turbulence: train a flow emulator on field error and move weight to a spectrum error "
+        "when validation stops improving; compare arms, and see what it bought.",
+        config=TurbulenceConfig,
+        presets=files("turbulence") / "configs",
+        commands=COMMANDS,
+        aliases=ALIASES,
+        needs=NEEDS,
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command that the words name; the exit code. Old names of losses are warned of."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("default", "the loss component", DeprecationWarning)
+        return run_cli(app(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,280 @@
+"""The configuration of the app: one frozen model, validated once, apart from construction."""
+
+from typing import Annotated, Literal
+
+from nops_train import Config, DataConfig, TrainConfig
+from pydantic import Field, field_validator, model_validator
+
+from turbulence.config_loss import LossConfig, check_leaves_a_phase
+from turbulence.config_weighting import ConstantConfig, SchedulerConfig, checked_params
+
+Arm = Literal["field", "schedule", "static", "matched", "low", "bsp", "wavelet", "constant"]
+Source = Literal["kolmogorov", "decaying", "taylor_green", "random_field", "file"]
+SCHEDULED_ARMS = ("schedule", "static", "matched", "low", "bsp", "wavelet")
+MOST_CHANNELS, MOST_BLOCKS = 4096, 256  # beyond any device: a slip, told before it is built
+SMALLEST_SPECTRUM = 8  # cells per axis: below it no spectral term has a shell worth the name
+
+
+def _numbers(item: object) -> list[object]:
+    """A number by itself, or all of the range `first-last`, both included."""
+    first, dash, last = item.partition("-") if isinstance(item, str) else ("", "", "")
+    if not (dash and first.isdecimal() and last.isdecimal()):
+        return [item]
+    return list(range(int(first), int(last) + 1))
+
+
+class SplitConfig(Config):
+    """The simulations and frames of one split, of a tree of npz files."""
+
+    simulations: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (), description="Numbers of the simulations; text such as 10-19 is a range."
+    )
+    frames: tuple[int, int, int] = Field(
+        (0, 1, 1), description="First frame, last frame and stride; the last is included."
+    )
+
+    @field_validator("simulations", mode="before")
+    @classmethod
+    def _ranges(cls, value: object) -> object:
+        if not isinstance(value, list | tuple):
+            return value
+        return tuple(number for item in value for number in _numbers(item))
+
+    @field_validator("frames")
+    @classmethod
+    def _rising(cls, value: tuple[int, int, int]) -> tuple[int, int, int]:
+        first, last, stride = value
+        if not (0 <= first <= last and stride >= 1):
+            raise ValueError(f"frames are [first, last, stride], 0 <= first <= last, got {value}")
+        return value
+
+
+class SplitsConfig(Config):
+    """Which simulations of a tree are trained on, validated and tested."""
+
+    train: SplitConfig = Field(SplitConfig(), description="To train on.")
+    valid: SplitConfig = Field(SplitConfig(), description="To validate on.")
+    test: SplitConfig = Field(SplitConfig(), description="To test on.")
+
+    @model_validator(mode="after")
+    def _no_leak(self) -> "SplitsConfig":
+        found = {name: set(getattr(self, name).simulations) for name in ("train", "valid", "test")}
+        for one, other in (("test", "train"), ("valid", "train"), ("test", "valid")):
+            shared = sorted(found[one] & found[other])
+            if shared:
+                raise ValueError(f"simulations {shared} of {one} are also in {other}")
+        return self
+
+
+class FlowDataConfig(DataConfig):
+    """Trajectories of a flow, solved where they are absent, or read from given files."""
+
+    source: Source = Field(
+        "kolmogorov", description="Flow to solve; file reads `path`, or converts the tree `npz`."
+    )
+    fields: tuple[str, ...] = Field(
+        ("velocity",), min_length=1, description="Fields to emulate, by their names in the files."
+    )
+    parameters: tuple[str, ...] = Field(
+        (), description="Scalars of the files that condition the model, by name."
+    )
+    viscosity: float = Field(1e-3, ge=0, description="Kinematic viscosity, length² per time.")
+    drag: float = Field(0.1, ge=0, description="Linear friction of the Kolmogorov flow, per time.")
+    forcing_wavenumber: int = Field(4, ge=1, description="Periods of its force per domain.")
+    time_step: float = Field(0.012, gt=0, description="Largest time step of the solver.")
+    frame_interval: float = Field(0.24, gt=0, description="Time between frames.")
+    warmup_time: float = Field(10.0, ge=0, description="Time before the first frame.")
+    solver_resolution: int | None = Field(
+        None, ge=8, description="Cells per axis of the solver; null: those of `shape`."
+    )
+    npz: str | None = Field(
+        None, min_length=1, description="Tree of sim_*/field_*.npz to convert, with source file."
+    )
+    splits: SplitsConfig = Field(SplitsConfig(), description="Its simulations and frames.")
+    lengths: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        None, description="Extent of the tree's domain along each axis; null: 1 each."
+    )
+    boundary: tuple[Literal["periodic", "wall", "open"], ...] = Field(
+        ("periodic", "periodic"), description="Boundary of the tree's domain along each axis."
+    )
+    normalise: Literal["zscore", "none", "incMixed", "traMixed", "isoSingle"] = Field(
+        "zscore", description="Units of training: of the training split's, or published, moments."
+    )
+
+    @model_validator(mode="after")
+    def _solver_fits(self) -> "FlowDataConfig":
+        if self.source == "file":
+            return self
+        if len(self.shape) != 2 or self.shape[0] != self.shape[1]:
+            raise ValueError(
+                f"shape is {list(self.shape)}; {self.source} is solved on a square grid [n, n]"
+            )
+        if self.solver_resolution is not None and self.solver_resolution < self.shape[0]:
+            raise ValueError(
+                f"solver_resolution = {self.solver_resolution} is below shape = {list(self.shape)}"
+            )
+        return self
+
+
+class ModelConfig(Config):
+    """The emulator of one step; channels, parameters and residual scale follow from the data."""
+
+    name: Literal["uafno", "unet", "fno"] = Field("uafno", description="U-AFNO or a control.")
+    base_channels: int = Field(
+        16, ge=1, le=MOST_CHANNELS, description="Channels at full resolution."
+    )
+    encoder_levels: int = Field(2, ge=1, le=10, description="Halvings of the grid; not of fno.")
+    blocks_per_level: int = Field(
+        1, ge=1, le=MOST_BLOCKS, description="Residual blocks per level; not of fno."
+    )
+    afno_blocks: int = Field(
+        2, ge=0, le=MOST_BLOCKS, description="AFNO blocks in the bottleneck, of uafno."
+    )
+    afno_groups: int = Field(
+        4, ge=1, description="Blocks that the channels are split into, of uafno."
+    )
+    bottleneck_blocks: int = Field(
+        2, ge=0, le=MOST_BLOCKS, description="Residual blocks on the coarsest grid, of unet."
+    )
+    num_layers: int = Field(4, ge=1, le=MOST_BLOCKS, description="Fourier layers, of fno.")
+    modes: int | None = Field(
+        12, ge=1, description="Waves kept per axis, of uafno and fno; null keeps all (uafno)."
+    )
+    embedding: int = Field(
+        32, ge=1, le=MOST_CHANNELS, description="Width of the parameters' embedding."
+    )
+    residual: bool = Field(
+        True, description="Predict the change of a step in units of its deviation."
+    )
+
+    @model_validator(mode="after")
+    def _fno_needs_modes(self) -> "ModelConfig":
+        if self.name == "fno" and self.modes is None:
+            raise ValueError("modes is null, which uafno alone takes: fno needs a number")
+        return self
+
+
+class FlowTrainConfig(TrainConfig):
+    """Optimisation: what every app has, and how a flow is trained on."""
+
+    monitor: str = Field(
+        "field_error", min_length=1, description="Validation metric that decides the best model."
+    )
+    steps_per_epoch: int | None = Field(
+        None, ge=1, description="Optimizer steps per epoch; null takes every window once."
+    )
+    unroll: int = Field(2, ge=1, description="Steps that are predicted and trained through.")
+    noise: float = Field(
+        0.0, ge=0, description="Deviation of noise on the first frame, in units of training."
+    )
+    lr_gamma: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Factor on the learning rate per epoch, with lr_schedule constant.",
+    )
+
+
+class EvaluateConfig(Config):
+    """The evaluation on test trajectories."""
+
+    rollout: int = Field(29, ge=2, description="Steps of each rollout.")
+    lead_window: tuple[int, int] = Field(
+        (1, 20), description="First and last lead time that the headline figures average."
+    )
+    checkpoint: Literal["last", "best"] = Field(
+        "last", description="Weights: last is an equal budget; best may predate the schedule."
+    )
+    bootstrap: int = Field(
+        1000, ge=1, le=100_000, description="Resamples behind each 95 % interval."
+    )
+
+    @model_validator(mode="after")
+    def _window_inside(self) -> "EvaluateConfig":
+        first, last = self.lead_window
+        if not 1 <= first <= last <= self.rollout:
+            raise ValueError(
+                f"lead_window = {list(self.lead_window)}; expected 1 <= first <= last <= rollout = "
+                f"{self.rollout}"
+            )
+        return self
+
+    def leads(self) -> tuple[int, ...]:
+        """The lead times that tables and spectra show: 1, 5, 10 and the last."""
+        return tuple(sorted({lead for lead in (1, 5, 10) if lead < self.rollout} | {self.rollout}))
+
+
+class TurbulenceConfig(Config):
+    """Everything that a run of the app depends on."""
+
+    arms: tuple[Arm, ...] = Field(
+        ("field", "schedule"), min_length=1, description="What is compared, one run per seed each."
+    )
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (), description="Seeds of training, one run per arm each; empty: train.seed alone."
+    )
+    data: FlowDataConfig = Field(FlowDataConfig(), description="Trajectories.")
+    model: ModelConfig = Field(ModelConfig(), description="Emulator.")
+    loss: LossConfig = Field(LossConfig(), description="Loss terms and their base weights.")
+    weighting: Annotated[ConstantConfig | SchedulerConfig, Field(discriminator="kind")] = Field(
+        SchedulerConfig(), description="Weights over time."
+    )
+    train: FlowTrainConfig = Field(FlowTrainConfig(), description="Optimisation and checkpoints.")
+    evaluate: EvaluateConfig = Field(EvaluateConfig(), description="Evaluation.")
+
+    @field_validator("arms", "seeds")
+    @classmethod
+    def _each_once(cls, value: tuple) -> tuple:
+        if len(set(value)) < len(value):
+            raise ValueError(f"one of {list(value)} is there twice")
+        return value
+
+    @model_validator(mode="after")
+    def _arms_fit(self) -> "TurbulenceConfig":
+        needing = [arm for arm in self.arms if arm in SCHEDULED_ARMS]
+        if needing and self.weighting.kind != "scheduler":
+            raise ValueError(
+                f"arms {needing} are made of the schedule, and weighting.kind is "
+                f"{self.weighting.kind}; expected scheduler, or the arms field and constant alone"
+            )
+        if "matched" in self.arms and "schedule" not in self.arms:
+            raise ValueError("arm matched takes its weights from arm schedule, which arms lacks")
+        return self
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> "TurbulenceConfig":
+        steps = self.data.num_steps
+        for key, needed in (
+            ("train.unroll", self.train.unroll),
+            ("evaluate.rollout", self.evaluate.rollout),
+        ):
+            if needed > steps:
+                raise ValueError(f"{key} = {needed} is beyond data.num_steps = {steps}")
+        return self
+
+    @model_validator(mode="after")
+    def _grid_fits(self) -> "TurbulenceConfig":
+        levels = 0 if self.model.name == "fno" else self.model.encoder_levels
+        smallest = max(SMALLEST_SPECTRUM, 2**levels)
+        if min(self.data.shape) < smallest:
+            raise ValueError(
+                f"data.shape = {list(self.data.shape)}: expected at least {smallest} cells along "
+                f"each axis (spectra need {SMALLEST_SPECTRUM}, model.encoder_levels {2**levels})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> "TurbulenceConfig":
+        if self.weighting.kind == "constant":
+            if "constant" in self.arms:
+                check_leaves_a_phase(self.loss.weights(), where="loss")
+            return self
+        params = checked_params(self.weighting, self.loss)
+        for place, weights in self.weighting.waypoint_weights(params).items():
+            check_leaves_a_phase({**self.loss.weights(), **weights}, where=f"weighting, {place}")
+        return self
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """The seeds that are trained with."""
+        return self.seeds or (self.train.seed,)

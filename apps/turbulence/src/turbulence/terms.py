@@ -1,0 +1,219 @@
+"""From the loss section to functions of (pred, target): every term, and every metric."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from nops_losses import (
+    anisotropic_spectrum_error,
+    binned_spectral_power_error,
+    coherence_error,
+    field_error,
+    log_spectrum_error,
+    relative_l2,
+    relative_log_spectrum_error,
+    sobolev_error,
+    wavelet_error,
+)
+from nops_train import InputError
+from torch import Tensor
+
+from turbulence.config_loss import FOURIER_TERMS, LossConfig
+
+Function = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Domain:
+    """What terms need to know of the grid.
+
+    Attributes:
+        shape: Cells along each axis.
+        lengths: Extent along each axis.
+        periodic: Whether each axis is periodic.
+        mask: True in the fluid, `[height, width]`; None without an obstacle.
+    """
+
+    shape: tuple[int, ...]
+    lengths: tuple[float, ...]
+    periodic: tuple[bool, ...]
+    mask: Tensor | None = None
+
+
+def make_terms(loss: LossConfig, domain: Domain) -> dict[str, Function]:
+    """Every term of the loss as a function of fields `[sample, time, channel, *grid]`.
+
+    Each gives a value per sample `[sample, ...]`, unreduced, dimensionless; its plain mean is the
+    term. Fourier terms average over all predicted frames.
+
+    Raises:
+        InputError: If the function named by `loss.lsim` cannot be imported.
+    """
+    common = {"mask": domain.mask, "reduction": "none"}
+    reading = {**_reading(loss, domain), **common, "lengths": domain.lengths}
+    shells = {**reading, "bins": loss.spectrum_options.bins}
+    energies = {**shells, "estimator": loss.spectrum_options.estimator}
+    sobolev = {"lengths": domain.lengths, "squared": True, "reduction": "none"}
+    terms = {
+        "predFieldError": _squares if loss.legacy_mse == "mse" else _bound(field_error, common),
+        "coherenceError": _bound(coherence_error, shells),
+        "sobolevError": _bound(sobolev_error, sobolev),
+        "spectrumError": _spectrum_kind(loss, domain),
+        "bspError": _bound(binned_spectral_power_error, energies),
+        "anisotropicSpectrumError": _bound(anisotropic_spectrum_error, reading),
+        "waveletError": _wavelets(loss, domain),
+    }
+    return terms | ({} if loss.lsim is None else {"predLSIM": import_function(loss.lsim)})
+
+
+def make_metrics(loss: LossConfig, domain: Domain) -> dict[str, Function]:
+    """What every validation publishes, whatever the weights; as `make_terms` gives functions."""
+    terms = make_terms(loss, domain)
+    kinds = {
+        kind: loss.model_copy(update={"spectrum_kind": kind}) for kind in ("log", "relative_log")
+    }
+    metrics = {
+        "field_error": _bound(field_error, {"mask": domain.mask, "reduction": "none"}),
+        "spectrum_error": terms["spectrumError"],
+        "log_spectrum_error": _spectrum_kind(kinds["log"], domain),
+        "relative_log_spectrum_error": _spectrum_kind(kinds["relative_log"], domain),
+        "wavelet_error": _wavelet_metric(loss, domain),
+        "coherence_error": terms["coherenceError"],
+        "relative_l2": _bound(relative_l2, {"mask": domain.mask, "reduction": "none"}),
+    }
+    return metrics | ({"lsim": terms["predLSIM"]} if "predLSIM" in terms else {})
+
+
+def check_domain(loss: LossConfig, domain: Domain, used: frozenset[str]) -> None:
+    """Refuse Fourier terms on fields that are not periodic, unless a window is asked for.
+
+    Args:
+        loss: The loss section.
+        domain: Of the data.
+        used: Terms that have a weight at some time.
+
+    Raises:
+        InputError: Naming the terms, the axes and what to set.
+    """
+    walls = [axis for axis, periodic in enumerate(domain.periodic) if not periodic]
+    fourier = [name for name in FOURIER_TERMS if name in used]
+    bare = loss.spectrum_options.window == "none"
+    if walls and bare and fourier:
+        raise InputError(
+            f"loss.{fourier[0]}: the data are not periodic along axis {walls}, where a Fourier "
+            "transform sees a jump; set loss.spectrum_options.window to hann (and detrend to "
+            "mean), or use loss.waveletError"
+        )
+    if walls and "sobolevError" in used:
+        raise InputError(
+            f"loss.sobolevError: the data are not periodic along axis {walls}, and its derivatives "
+            "have no window; use loss.waveletError"
+        )
+    if domain.mask is not None and "sobolevError" in used:
+        raise InputError("loss.sobolevError: the data have an obstacle, which it cannot leave out")
+
+
+def check_terms(terms: Mapping[str, Function], domain: Domain, *, channels: int) -> None:
+    """Compute each term once on noise, so that what does not fit the grid is told by its key.
+
+    Raises:
+        InputError: Naming the term, and what it needs.
+    """
+    for name, function in terms.items():
+        try:
+            function(*_noise(domain, channels))
+        except ValueError as error:
+            raise InputError(f"loss.{name}: {error}") from error
+
+
+def _noise(domain: Domain, channels: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shape = (1, 2, channels, *domain.shape)
+    pred, target = (torch.randn(shape, generator=generator, device="cpu") for _ in range(2))
+    return pred, target
+
+
+def import_function(name: str) -> Function:
+    """The function `module:function`.
+
+    Raises:
+        InputError: If there is no such module or function.
+    """
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"loss.lsim: cannot import {name}: {error}") from error
+    if not callable(found):
+        raise InputError(f"loss.lsim: {name} is {type(found).__name__}, expected a function")
+
+    def call(pred: Tensor, target: Tensor) -> Tensor:
+        value = torch.as_tensor(found(pred, target))
+        return value if value.ndim else value.expand(len(pred))
+
+    return call
+
+
+def per_sample(values: Tensor) -> Tensor:
+    """Means over everything behind the sample axis, `[sample]`."""
+    return values.flatten(1).mean(1) if values.ndim > 1 else values
+
+
+def _reading(loss: LossConfig, domain: Domain) -> dict[str, Any]:
+    """Window and detrending; metrics of fields with borders are windowed where nothing is said."""
+    options = loss.spectrum_options
+    if options.window == "none" and not all(domain.periodic):
+        return {"window": "hann", "detrend": "mean"}
+    return {"window": options.window, "detrend": options.detrend}
+
+
+def _spectrum_kind(loss: LossConfig, domain: Domain) -> Function:
+    reading = {**_reading(loss, domain), "mask": domain.mask, "reduction": "none"}
+    if loss.spectrum_kind == "relative_log":
+        return _bound(relative_log_spectrum_error, reading)
+    options = loss.spectrum_options
+    shells = {"bins": options.bins, "estimator": options.estimator, "lengths": domain.lengths}
+    return _bound(log_spectrum_error, {**reading, **shells})
+
+
+def _wavelets(loss: LossConfig, domain: Domain) -> Function:
+    return _bound(
+        wavelet_error,
+        {
+            "wavelet": loss.wavelet,
+            "undecimated": loss.wavelet_undecimated,
+            "boundary": "periodic" if all(domain.periodic) else "symmetric",
+            "mask": domain.mask,
+            "reduction": "none",
+        },
+    )
+
+
+def _wavelet_metric(loss: LossConfig, domain: Domain) -> Function:
+    """The metric is there on any grid: undecimated where levels do not divide the axes."""
+    chosen = _wavelets(loss, domain)
+    try:
+        chosen(*_noise(domain, 1))
+    except ValueError:
+        return _wavelets(loss.model_copy(update={"wavelet_undecimated": True}), domain)
+    return chosen
+
+
+def _bound(function: Callable[..., Tensor], options: dict[str, Any]) -> Function:
+    """The function with its options; a mask is moved to the fields' device once."""
+    held = dict(options)
+
+    def call(pred: Tensor, target: Tensor) -> Tensor:
+        mask = held.get("mask")
+        if mask is not None and mask.device != pred.device:
+            held["mask"] = mask.to(pred.device)
+        return function(pred, target, **held)
+
+    return call
+
+
+def _squares(pred: Tensor, target: Tensor) -> Tensor:
+    """Squared error per frame and channel, in the unit of training squared."""
+    return (pred - target.detach()).square().flatten(3).mean(3)
