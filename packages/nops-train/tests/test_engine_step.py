@@ -1,6 +1,7 @@
 """One optimizer step: micro-batches, windows, gradient balancing, clipping, deferred updates, precision."""
 
 import math
+import weakref
 
 import pytest
 import torch
@@ -93,6 +94,25 @@ def test_windows_are_back_propagated_one_by_one_and_equal_their_sum(toy, tmp_pat
     two = gradients(toy, tmp_path / "windows", batch=batch, task=Windows)
     for name, gradient in one.items():
         torch.testing.assert_close(two[name], gradient, rtol=1e-6, atol=1e-7)
+
+
+def test_the_graph_of_a_window_is_gone_before_the_next_is_built(toy, tmp_path):
+    alive = []
+
+    class LetsGo(Windows):
+        def losses(self, batch, *, epoch, step, active):
+            for _ in range(3):
+                pred = self.model(batch["x"])
+                terms = {"fit": pred.square().mean(), "size": pred.abs().mean()}
+                del pred
+                loss = weakref.ref(terms["fit"])
+                yield terms
+                del terms
+                alive.append(loss() is not None)
+
+    (batch,) = toy.batches(1)
+    gradients(toy, tmp_path, batch=batch, task=LetsGo)
+    assert alive == [False, False, False]
 
 
 def test_windows_in_half_precision_share_no_cast_weights(toy, tmp_path):
