@@ -18,6 +18,14 @@ from nops_data._npz_tree import NpzSplit
 from nops_data._plan import Plan, Request, SplitPlan
 from nops_data._reader import WellReader
 from nops_data._sampler import Draw, ResumableSampler
+from nops_data._sources import (
+    NormalisedBatches,
+    Picked,
+    ordered_batches,
+    share_of,
+    training_batches,
+)
+from nops_data._splits import Splits, frame_interval, open_splits, stored_facts
 from nops_data._stats import write_stats
 from nops_data._verify import Verification, verify
 from nops_data._windows import Windows
@@ -28,13 +36,16 @@ __all__ = [
     "Draw",
     "Generated",
     "LayoutError",
+    "NormalisedBatches",
     "Normaliser",
     "NpzSplit",
+    "Picked",
     "Plan",
     "Progress",
     "Request",
     "ResumableSampler",
     "SplitPlan",
+    "Splits",
     "Verification",
     "WellReader",
     "WellWriter",
@@ -42,11 +53,17 @@ __all__ = [
     "check_well",
     "data_fingerprint",
     "file_fingerprints",
+    "frame_interval",
     "generate",
     "import_npz",
     "loader",
+    "open_splits",
+    "ordered_batches",
     "pending",
+    "share_of",
     "stored_attributes",
+    "stored_facts",
+    "training_batches",
     "verify",
     "write_stats",
 ]
