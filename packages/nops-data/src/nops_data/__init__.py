@@ -17,6 +17,7 @@ from nops_data._npz_import import import_npz
 from nops_data._npz_tree import NpzSplit
 from nops_data._plan import Plan, Request, SplitPlan
 from nops_data._reader import WellReader
+from nops_data._recipe import consecutive_splits, named_folder
 from nops_data._sampler import Draw, ResumableSampler
 from nops_data._sources import (
     NormalisedBatches,
@@ -51,12 +52,14 @@ __all__ = [
     "WellWriter",
     "Windows",
     "check_well",
+    "consecutive_splits",
     "data_fingerprint",
     "file_fingerprints",
     "frame_interval",
     "generate",
     "import_npz",
     "loader",
+    "named_folder",
     "open_splits",
     "ordered_batches",
     "pending",
