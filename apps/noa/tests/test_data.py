@@ -7,13 +7,11 @@ import h5py
 import noa.build
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from noa.build import Stretch, open_bundle
+from noa.build import open_bundle
 from noa.cli import main
 from noa.config import NoaConfig
 from noa.generation import make_plan
-from nops_data import Draw, WellReader, WellWriter
+from nops_data import WellReader, WellWriter
 from nops_physics import GrayScott
 from nops_train import InputError, World, parse_config
 
@@ -92,26 +90,6 @@ def test_fewer_samples_and_steps_than_there_are(run_noa, data_folder):
 def test_the_preset_follows_the_data(run_noa, data_folder, capsys):
     assert run_noa("train", "--train.epochs=1") == 0
     assert "gray_scott" in capsys.readouterr().out
-
-
-class Numbers:
-    """Windows of which each is its own number."""
-
-    def __len__(self):
-        return 50
-
-    def batch(self, draws):
-        return [draw.index for draw in draws]
-
-
-@given(count=st.integers(1, 50), data=st.data())
-def test_the_ranks_shares_are_every_trajectory_once(count, data):
-    size = data.draw(st.integers(1, count))
-    shares = [Stretch.share(Numbers(), count, World(rank=r, size=size)) for r in range(size)]
-    lengths = [len(share) for share in shares]
-    assert max(lengths) - min(lengths) <= 1
-    found = [share.batch([Draw(0, i) for i in range(len(share))]) for share in shares]
-    assert [number for numbers in found for number in numbers] == list(range(count))
 
 
 def bundle_of(data_folder, monkeypatch, *, rank, size):

@@ -1,18 +1,20 @@
 """From the configuration to data, model, weighting: construction, and nothing else."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from nops_data import (
     Batches,
-    Draw,
+    NormalisedBatches,
     Normaliser,
-    ResumableSampler,
+    Picked,
     WellReader,
     Windows,
-    file_fingerprints,
+    open_splits,
+    ordered_batches,
+    training_batches,
 )
 from nops_models import UAFNO, UAFNOConfig
 from nops_schedules import ConstantWeights, warmup_cosine
@@ -24,10 +26,8 @@ from nops_train import (
     join_world,
     predict_memory,
 )
-from torch import Tensor
 
 from noa.config import NoaConfig
-from noa.task import NormalisedBatches, residual_scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,33 +51,28 @@ def open_bundle(config: NoaConfig) -> Bundle:
     """Readers, windows and samplers over the folder `data.path`.
 
     Raises:
-        InputError: If the fields are not two-dimensional.
+        InputError: If the fields are not two-dimensional, or there are more ranks than trajectories.
         LayoutError: If files are missing, damaged or do not fit each other.
     """
-    folder = config.data.path
-    assert folder is not None
-    train = WellReader(folder, split="train")
+    assert config.data.path is not None
+    splits = open_splits(config.data.path)
+    train, normalise = splits.train, splits.normaliser.normalise
     if len(train.shape) != 2:
-        raise InputError(f"{folder}: fields on a {len(train.shape)}-dimensional grid; expected 2")
-    normaliser = Normaliser.fit(train)
-    times = train[0]["times"]
-    whole = {split: _batches(config, split, length=None) for split in ("train", "test")}
+        raise InputError(
+            f"{splits.folder}: fields on a {len(train.shape)}-dimensional grid; expected 2"
+        )
     return Bundle(
         name=train.dataset_name,
         channels=train.channels,
         parameter_names=train.parameter_names,
         shape=train.shape,
-        frame_interval=float(times[1] - times[0]),
-        normaliser=normaliser,
-        fingerprints=file_fingerprints(folder),
-        train=NormalisedBatches(
-            _batches(config, "train", length=window_length(config), world=join_world()), normaliser
-        ),
-        valid=NormalisedBatches(
-            _batches(config, "valid", length=None, world=join_world()), normaliser
-        ),
-        test=NormalisedBatches(whole["test"], normaliser),
-        whole_train=NormalisedBatches(whole["train"], normaliser),
+        frame_interval=splits.frame_interval,
+        normaliser=splits.normaliser,
+        fingerprints=splits.fingerprints,
+        train=NormalisedBatches(_drawn(config, train, join_world()), normalise),
+        valid=NormalisedBatches(_whole(config, splits.valid, join_world()), normalise),
+        test=NormalisedBatches(_whole(config, splits.test, World()), normalise),
+        whole_train=NormalisedBatches(_whole(config, train, World()), normalise),
     )
 
 
@@ -91,68 +86,40 @@ def window_length(config: NoaConfig) -> int:
     return config.data.num_steps + 1
 
 
-def _batches(
-    config: NoaConfig, split: str, *, length: int | None, world: World | None = None
-) -> Batches:
-    """Windows of a split with random starts, or whole trajectories in their order.
-
-    With a world, this rank's share of each batch, or of the trajectories; else all of it.
-    """
-    world = world or World()
-    reader = WellReader(config.data.path or "", split=split)
-    drawn = length is not None
+def _drawn(config: NoaConfig, reader: WellReader, world: World) -> Batches:
+    """A window of each trajectory per epoch, at a random start."""
     windows = Windows(
         reader,
-        length=length or config.data.num_steps + 1,
-        start="random" if drawn else "first",
+        length=window_length(config),
         seed=config.train.seed,
-        with_initial=2 if drawn and config.loss.ic > 0 else 0,
+        with_initial=2 if config.loss.ic > 0 else 0,
     )
-    count = getattr(config.data, f"num_{split}")
-    if drawn:
-        stretch = Stretch(windows, 0, count)
-    else:  # nobody waits for anybody after a batch, so whole stretches will do
-        if count < world.size:
-            raise InputError(
-                f"data.num_{split} = {count} for {world.size} ranks, expected one each"
-            )
-        stretch, world = Stretch.share(windows, count, world), World()
-    sampler = ResumableSampler(
-        len(stretch),
+    return training_batches(
+        Picked(windows, range(config.data.num_train)),
         batch_size=config.train.batch_size,
         seed=config.train.seed,
-        shuffle=drawn,
         rank=world.rank,
         world_size=world.size,
+        num_workers=config.train.num_workers,
+        device=config.train.device,
     )
-    workers = config.train.num_workers if drawn else 0
-    pinned = config.train.device != "cpu" and torch.cuda.is_available()
-    return Batches(stretch, sampler, num_workers=workers, pin_memory=pinned)
 
 
-class Stretch:
-    """The items `first` to `stop` of a data set of windows."""
-
-    def __init__(self, windows: Windows, first: int, stop: int) -> None:
-        assert 0 <= first <= stop <= len(windows)
-        self._windows, self._first, self._stop = windows, first, stop
-
-    @classmethod
-    def share(cls, windows: Windows, count: int, world: World) -> "Stretch":
-        """This rank's part of the first `count` items: each is some rank's, parts differ by one."""
-        first, stop = (count * rank // world.size for rank in (world.rank, world.rank + 1))
-        return cls(windows, first, stop)
-
-    def __len__(self) -> int:
-        return self._stop - self._first
-
-    def batch(self, draws: Sequence[Draw]) -> dict[str, Tensor]:
-        """The windows of these draws in one buffer."""
-        return self._windows.batch([Draw(d.epoch, d.index + self._first) for d in draws])
-
-    def close(self) -> None:
-        """Close the files; the next read opens them again."""
-        self._windows.close()
+def _whole(config: NoaConfig, reader: WellReader, world: World) -> Batches:
+    """Whole trajectories in their order; with several ranks, this one's stretch of them."""
+    windows = Windows(reader, length=config.data.num_steps + 1, start="first")
+    count = getattr(config.data, f"num_{reader.split}")
+    if count < world.size:
+        raise InputError(
+            f"data.num_{reader.split} = {count} for {world.size} ranks, expected one each"
+        )
+    return ordered_batches(
+        Picked(windows, range(count)),
+        batch_size=config.train.batch_size,
+        rank=world.rank,
+        world_size=world.size,
+        device=config.train.device,
+    )
 
 
 def build_model(config: NoaConfig, bundle: Bundle) -> UAFNO:
@@ -162,7 +129,7 @@ def build_model(config: NoaConfig, bundle: Bundle) -> UAFNO:
         UAFNOConfig(
             in_channels=len(bundle.channels),
             num_parameters=len(bundle.parameter_names),
-            residual_scale=residual_scale(bundle.normaliser),
+            residual_scale=bundle.normaliser.increment_scale,
             **settings,
         )
     )

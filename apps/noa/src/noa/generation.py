@@ -1,9 +1,7 @@
 """Trajectories of a domain, written once; or the facts of a folder that was given."""
 
-import hashlib
-import json
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +10,27 @@ from nops_data import (
     Generated,
     LayoutError,
     Plan,
-    Progress,
     Request,
     SplitPlan,
-    WellReader,
+    consecutive_splits,
     generate,
+    named_folder,
     pending,
     stored_attributes,
+    stored_facts,
     verify,
 )
 from nops_physics import Domain, derive_seed, make_domain, physical_parameters, sobol_parameters
-from nops_train import CheckFailed, InputError, parse_config
-from rich import progress as rich_progress
+from nops_train import (
+    InputError,
+    require_data,
+    run_generation,
+    run_verification,
+    settled_config,
+)
 
 from noa.config import NoaConfig, NoaDataConfig
 
-SPLITS = ("train", "valid", "test")
 BATCH = 16  # trajectories solved at a time
 DEFAULT_ROOT = Path("data") / "noa"
 
@@ -67,19 +70,21 @@ def make_plan(config: NoaConfig) -> Plan:
 
 
 def _splits(domain: Domain, data: NoaDataConfig) -> dict[str, SplitPlan]:
-    """Consecutive stretches of one Sobol sequence, so that no split shares a parameter."""
-    splits, first = {}, 0
+    """Stretches of one Sobol sequence, so that no split shares a parameter."""
     weight_seed = data.seed if data.domain == "random_conv" else 0
-    for split, count in zip(SPLITS, (data.num_train, data.num_valid, data.num_test), strict=True):
-        theta = sobol_parameters(count, num_parameters=len(domain.parameters), skip=first)
-        splits[split] = SplitPlan(
+
+    def make(places: range) -> SplitPlan:
+        count = len(domain.parameters)
+        theta = sobol_parameters(len(places), num_parameters=count, skip=places.start)
+        return SplitPlan(
             theta=theta,
             parameters=physical_parameters(theta, domain.parameters),
-            ic_seed=[derive_seed("initial", data.seed, first + i) for i in range(count)],
+            ic_seed=[derive_seed("initial", data.seed, place) for place in places],
             weight_seed=weight_seed,
         )
-        first += count
-    return splits
+
+    counts = {"train": data.num_train, "valid": data.num_valid, "test": data.num_test}
+    return consecutive_splits(counts, make)
 
 
 def solve_with(domain: Domain, *, num_steps: int) -> Any:
@@ -103,8 +108,7 @@ def data_folder(config: NoaConfig) -> Path:
     if domain is None:
         raise InputError("data.path and data.domain are both null: there are no data")
     facts = data.model_dump(mode="json", exclude={"path"}) | {"version": domain.version}
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    return DEFAULT_ROOT / f"{data.domain}-{digest[:8]}"
+    return named_folder(DEFAULT_ROOT, domain.name, facts)
 
 
 def settle_data(config: NoaConfig, *, explicit: Collection[str] = ()) -> NoaConfig:
@@ -123,42 +127,14 @@ def settle_data(config: NoaConfig, *, explicit: Collection[str] = ()) -> NoaConf
     """
     folder = data_folder(config)
     given = config.data.path is not None and not _is_ours(folder)
-    if given and not folder.exists():
-        raise InputError(
-            f"data.path: expected a folder with data/train/*.hdf5, found nothing at {folder}; "
-            f"`noa generate --data {folder}` would make one"
-        )
-    facts = _agreed(_facts_on_disk(folder), config, explicit, folder) if given else {}
-    data = config.data.model_copy(update={"path": str(folder), **facts})
-    settled = config.model_copy(update={"data": data})
-    return parse_config(NoaConfig, settled.model_dump(mode="json"), source=str(folder))
+    facts = _facts_on_disk(require_data(folder, app="noa")) if given else None
+    return settled_config(config, folder=folder, facts=facts, explicit=explicit)
 
 
 def _facts_on_disk(folder: Path) -> dict[str, Any]:
-    readers = {split: WellReader(folder, split=split) for split in SPLITS}
     stored = stored_attributes(folder)
-    return {
-        **{f"num_{split}": len(reader) for split, reader in readers.items()},
-        "num_steps": min(reader.num_frames for reader in readers.values()) - 1,
-        "shape": readers["train"].shape,
-        "domain": stored.get("domain"),
-        "seed": int(stored.get("seed", 0)),
-    }
-
-
-def _agreed(
-    facts: dict[str, Any], config: NoaConfig, explicit: Collection[str], folder: Path
-) -> dict[str, Any]:
-    """The facts, with smaller numbers where the user named them."""
-    agreed = dict(facts)
-    for name, found in facts.items():
-        wanted = getattr(config.data, name)
-        if f"data.{name}" not in explicit or wanted == found:
-            continue
-        if not name.startswith("num_") or wanted > found:
-            raise InputError(f"data.{name} = {wanted}, but {folder} holds {found}")
-        agreed[name] = wanted
-    return agreed
+    own = {"domain": stored.get("domain"), "seed": int(stored.get("seed", 0))}
+    return {**stored_facts(folder), **own}
 
 
 def stored_domain(path: str) -> str | None:
@@ -176,7 +152,7 @@ def ensure_data(config: NoaConfig) -> None:
         return
     plan = make_plan(config)
     if pending(folder, plan=plan):
-        run_generation(config, plan, folder)
+        _run(config, plan, folder)
 
 
 def _is_ours(folder: Path) -> bool:
@@ -185,48 +161,16 @@ def _is_ours(folder: Path) -> bool:
 
 def generate_data(config: NoaConfig) -> Generated:
     """Write what is missing of the configured data set."""
-    return run_generation(config, make_plan(config), data_folder(config))
+    return _run(config, make_plan(config), data_folder(config))
 
 
-def run_generation(config: NoaConfig, plan: Plan, folder: Path) -> Generated:
-    """Generate with a progress bar; what an earlier call completed is kept."""
+def _run(config: NoaConfig, plan: Plan, folder: Path) -> Generated:
+    """Generate; what an earlier call completed is kept."""
     domain = domain_of(config)
     assert domain is not None
-    columns = (
-        rich_progress.TextColumn("{task.description}"),
-        rich_progress.BarColumn(),
-        rich_progress.MofNCompleteColumn(),
-        rich_progress.TimeRemainingColumn(),
-    )
-    with rich_progress.Progress(*columns) as bar:
-        task = bar.add_task(f"Generating {domain.name}", total=None)
-
-        def show(state: Progress) -> None:
-            bar.update(task, completed=state.done, total=state.total)
-
-        with one_thread():
-            done = generate(
-                folder,
-                plan=plan,
-                solve=solve_with(domain, num_steps=config.data.num_steps),
-                batch_size=BATCH,
-                progress=show,
-            )
-    for note in done.notes:
-        print(note)
-    print(f"Data: {folder} ({done.written} trajectories written, {done.kept} kept)")
-    return done
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread: a small grid's operations are shorter than waiting for a second."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    solve = solve_with(domain, num_steps=config.data.num_steps)
+    make = partial(generate, folder, plan=plan, solve=solve, batch_size=BATCH)
+    return run_generation(make, folder=folder, text=f"Generating {domain.name}")
 
 
 def verify_data(config: NoaConfig) -> None:
@@ -237,12 +181,5 @@ def verify_data(config: NoaConfig) -> None:
     """
     settled = settle_data(config)
     folder, domain = data_folder(settled), domain_of(settled)
-    replay = domain and solve_with(domain, num_steps=settled.data.num_steps)
-    with one_thread():
-        found = verify(folder, replay=replay)
-    if found.problems:
-        raise CheckFailed("\n".join(found.problems))
-    print(
-        f"{folder}: {found.num_checked} checksums match; {found.num_replayed} trajectories replayed, "
-        f"largest relative difference {found.max_difference:.1e}"
-    )
+    replay = None if domain is None else solve_with(domain, num_steps=settled.data.num_steps)
+    run_verification(partial(verify, folder, replay=replay), folder=folder)

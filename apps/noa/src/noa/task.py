@@ -1,7 +1,6 @@
 """What the engine trains and validates: windows of rollouts, in normalised units."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import torch
 from nops_losses import initial_condition_loss, trajectory_loss
@@ -91,34 +90,3 @@ class RolloutTask:
         initial = batch["initial"]
         pred = self.model(initial[:, 0], batch["parameters"])
         return initial_condition_loss(pred[:, None], initial[:, 1:2])
-
-
-class NormalisedBatches:
-    """A source of batches whose fields are normalised on their way to the engine."""
-
-    def __init__(self, batches: Any, normaliser: Any) -> None:
-        self._batches, self._normaliser = batches, normaliser
-
-    @property
-    def num_batches(self) -> int:
-        """Batches per epoch."""
-        return self._batches.num_batches
-
-    def batches(self, *, epoch: int, skip: int) -> Iterator[dict[str, Tensor]]:
-        """The epoch's batches after the first `skip`."""
-        for batch in self._batches.batches(epoch=epoch, skip=skip):
-            yield normalised(batch, self._normaliser)
-
-
-def normalised(batch: Batch, normaliser: Any) -> dict[str, Tensor]:
-    """The batch with `frames` and `initial` in units of the training split's deviation."""
-    fields = ("frames", "initial")
-    return {
-        name: normaliser.normalise(value) if name in fields else value
-        for name, value in batch.items()
-    }
-
-
-def residual_scale(normaliser: Any) -> tuple[float, ...]:
-    """Deviation of one-step increments per channel, in normalised units."""
-    return tuple((normaliser.increment_std / normaliser.std).tolist())

@@ -4,20 +4,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-import torch
 from nops_data import (
     Batches,
-    Draw,
+    NormalisedBatches,
     Normaliser,
-    ResumableSampler,
+    Picked,
     WellReader,
     Windows,
-    file_fingerprints,
+    open_splits,
+    ordered_batches,
+    training_batches,
 )
 from nops_models import FNO, UAFNO, FNOConfig, StepModel, UAFNOConfig, UNet, UNetConfig
 from nops_schedules import ConstantWeights, FlexibleLossScheduler, warmup_cosine
-from nops_train import InputError, World, join_world
-from torch import Tensor
+from nops_train import InputError, join_world
 
 from turbulence.arms import final_weights
 from turbulence.config import TurbulenceConfig
@@ -28,7 +28,7 @@ from turbulence.data_fields import (
     parameter_columns,
     published_moments,
 )
-from turbulence.task import FlowTask, NormalisedBatches
+from turbulence.task import FlowTask
 from turbulence.terms import Domain, check_domain, check_terms, make_metrics, make_terms
 
 
@@ -60,65 +60,68 @@ def open_bundle(config: TurbulenceConfig) -> Bundle:
     folder = config.data.path
     assert folder is not None
     fields = fields_named(WellReader(folder, split="train"), config.data.fields)
-    readers = {
-        split: WellReader(folder, split=split, fields=fields)
-        for split in ("train", "valid", "test")
-    }
-    train = readers["train"]
+    splits = open_splits(folder, fields=fields)
+    train = splits.train
     if len(train.shape) != 2:
         raise InputError(f"{folder}: fields on a {len(train.shape)}-dimensional grid; expected 2")
     columns = parameter_columns(train, config.data.parameters)
-    normaliser = published_moments(Normaliser.fit(train), config.data.normalise)
-    times = train[0]["times"]
-
-    def put(split: str) -> NormalisedBatches:
-        batches = _batches(config, readers[split], columns, split=split)
-        limit = config.train.steps_per_epoch if split == "train" else None
-        return NormalisedBatches(batches, normaliser.normalise, limit=limit)
-
+    normaliser = published_moments(splits.normaliser, config.data.normalise)
+    limit = config.train.steps_per_epoch
+    drawn, whole = _drawn(config, train, columns), _whole(config, splits.valid, columns)
     return Bundle(
         name=train.dataset_name,
         channels=train.channels,
         parameter_names=config.data.parameters,
         shape=train.shape,
         domain=domain_of(folder, train),
-        frame_interval=round(float(times[1] - times[0]), 6),
+        frame_interval=round(splits.frame_interval, 6),
         normaliser=normaliser,
-        fingerprints=file_fingerprints(folder),
-        train=put("train"),
-        valid=put("valid"),
-        test=readers["test"],
+        fingerprints=splits.fingerprints,
+        train=NormalisedBatches(drawn, normaliser.normalise, limit=limit),
+        valid=NormalisedBatches(whole, normaliser.normalise),
+        test=splits.test,
         parameters=columns,
     )
 
 
-def _batches(
-    config: TurbulenceConfig, reader: WellReader, columns: tuple[int, ...], *, split: str
-) -> Batches:
-    """Windows in a new order each epoch to train on; without overlap and in order to validate on."""
-    world, drawn = join_world(), split == "train"
-    length = config.train.unroll + 1
-    windows = Windows(reader, length=length, start="all")
-    count = getattr(config.data, f"num_{split}")
-    steps = min(reader.num_frames - 1, config.data.num_steps)
-    stride = 1 if drawn else config.train.unroll
-    chosen = _starts(reader, count=count, length=length, steps=steps, stride=stride)
-    if not drawn:
-        chosen, world = chosen[world.rank :: world.size], World()
-    if not chosen:
-        raise InputError(f"data.num_{split}: {count} trajectories are too few for the ranks")
-    picked = Picked(windows, chosen, columns)
-    sampler = ResumableSampler(
-        len(picked),
+def _drawn(config: TurbulenceConfig, reader: WellReader, columns: tuple[int, ...]) -> Batches:
+    """Every window, in a new order each epoch."""
+    world = join_world()
+    return training_batches(
+        _windows(config, reader, columns, stride=1),
         batch_size=config.train.batch_size,
         seed=config.train.seed,
-        shuffle=drawn,
         rank=world.rank,
         world_size=world.size,
+        num_workers=config.train.num_workers,
+        device=config.train.device,
     )
-    workers = config.train.num_workers if drawn else 0
-    pinned = config.train.device != "cpu" and torch.cuda.is_available()
-    return Batches(picked, sampler, num_workers=workers, pin_memory=pinned)
+
+
+def _whole(config: TurbulenceConfig, reader: WellReader, columns: tuple[int, ...]) -> Batches:
+    """Windows without overlap, in order; with several ranks, this one's stretch of them."""
+    world, windows = join_world(), _windows(config, reader, columns, stride=config.train.unroll)
+    if len(windows) < world.size:
+        count = config.data.num_valid
+        raise InputError(f"data.num_valid: {count} trajectories are too few for the ranks")
+    return ordered_batches(
+        windows,
+        batch_size=config.train.batch_size,
+        rank=world.rank,
+        world_size=world.size,
+        device=config.train.device,
+    )
+
+
+def _windows(
+    config: TurbulenceConfig, reader: WellReader, columns: tuple[int, ...], *, stride: int
+) -> Picked:
+    """Every `stride`-th window within `data.num_steps`, of the trajectories that are used."""
+    length = config.train.unroll + 1
+    count = getattr(config.data, f"num_{reader.split}")
+    steps = min(reader.num_frames - 1, config.data.num_steps)
+    items = _starts(reader, count=count, length=length, steps=steps, stride=stride)
+    return Picked(Windows(reader, length=length, start="all"), items, parameters=columns)
 
 
 def _starts(reader: WellReader, *, count: int, length: int, steps: int, stride: int) -> list[int]:
@@ -128,28 +131,6 @@ def _starts(reader: WellReader, *, count: int, length: int, steps: int, stride: 
         items += [first + start for start in range(0, steps - length + 2, stride)]
         first += reader.frames_of(sample) - length + 1
     return items
-
-
-class Picked:
-    """Some items of a data set of windows, with the parameters that condition the model alone."""
-
-    def __init__(self, windows: Windows, items: Sequence[int], columns: Sequence[int]) -> None:
-        self._windows, self._items, self._columns = windows, tuple(items), list(columns)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def batch(self, draws: Sequence[Draw]) -> dict[str, Tensor]:
-        """The windows of these draws in one buffer."""
-        batch = self._windows.batch([Draw(d.epoch, self._items[d.index]) for d in draws])
-        return {
-            "frames": batch["frames"],
-            "parameters": batch["parameters"][:, self._columns],
-        }
-
-    def close(self) -> None:
-        """Close the files; the next read opens them again."""
-        self._windows.close()
 
 
 def build_model(config: TurbulenceConfig, bundle: Bundle) -> StepModel:
@@ -163,7 +144,7 @@ def build_model(config: TurbulenceConfig, bundle: Bundle) -> StepModel:
         "in_channels": len(bundle.channels),
         "num_parameters": len(bundle.parameters),
         "padding": "circular" if all(bundle.domain.periodic) else "zeros",
-        "residual_scale": _residual_scale(bundle.normaliser) if settings.residual else None,
+        "residual_scale": bundle.normaliser.increment_scale if settings.residual else None,
         "embedding": settings.embedding,
         "base_channels": settings.base_channels,
     }
@@ -182,12 +163,6 @@ def build_model(config: TurbulenceConfig, bundle: Bundle) -> StepModel:
         return UAFNO(UAFNOConfig(**common, **levels, **mixers))
     except ValueError as error:
         raise InputError(f"model: {error}") from error
-
-
-def _residual_scale(normaliser: Normaliser) -> tuple[float, ...]:
-    """Deviation of one-step increments per channel, in units of training."""
-    scale = (normaliser.increment_std / normaliser.scale).tolist()
-    return tuple(value if value > 0 else 1.0 for value in scale)
 
 
 def build_task(config: TurbulenceConfig, bundle: Bundle, model: StepModel) -> FlowTask:

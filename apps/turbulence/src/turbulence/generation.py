@@ -1,30 +1,35 @@
 """Trajectories of a flow, solved once; or converted from a tree; or the facts of given files."""
 
-import hashlib
-import json
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from nops_data import (
     LayoutError,
     NpzSplit,
     Plan,
-    Progress,
     SplitPlan,
     WellReader,
+    consecutive_splits,
+    frame_interval,
     generate,
     import_npz,
+    named_folder,
     pending,
     stored_attributes,
+    stored_facts,
     verify,
 )
 from nops_physics import derive_seed
-from nops_train import CheckFailed, InputError, parse_config
-from rich import progress as rich_progress
+from nops_train import (
+    InputError,
+    require_data,
+    run_generation,
+    run_verification,
+    settled_config,
+)
 
 from turbulence.config import FlowDataConfig, TurbulenceConfig
 from turbulence.flows import LENGTH, check_solvable, solve_with, solver_version
@@ -73,14 +78,13 @@ def make_plan(data: FlowDataConfig) -> Plan:
 
 
 def _splits(data: FlowDataConfig) -> dict[str, SplitPlan]:
-    """Consecutive stretches of one sequence of seeds, so that no two trajectories share one."""
-    splits, first = {}, 0
-    for split in SPLITS:
-        count = getattr(data, f"num_{split}")
-        seeds = [derive_seed("initial", data.seed, first + i) for i in range(count)]
-        splits[split] = SplitPlan(theta=np.zeros((count, 0)), ic_seed=seeds)
-        first += count
-    return splits
+    """Stretches of one sequence of seeds, so that no two trajectories share one."""
+
+    def make(places: range) -> SplitPlan:
+        seeds = [derive_seed("initial", data.seed, place) for place in places]
+        return SplitPlan(theta=np.zeros((len(places), 0)), ic_seed=seeds)
+
+    return consecutive_splits({split: getattr(data, f"num_{split}") for split in SPLITS}, make)
 
 
 def data_folder(config: TurbulenceConfig) -> Path:
@@ -102,8 +106,7 @@ def data_folder(config: TurbulenceConfig) -> Path:
     )
     if data.source != "file":
         facts |= {"version": solver_version(data)}
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    return DEFAULT_ROOT / f"{data.source}-{digest[:8]}"
+    return named_folder(DEFAULT_ROOT, data.source, facts)
 
 
 def settle_data(config: TurbulenceConfig, *, explicit: Collection[str] = ()) -> TurbulenceConfig:
@@ -122,53 +125,27 @@ def settle_data(config: TurbulenceConfig, *, explicit: Collection[str] = ()) -> 
     """
     folder = data_folder(config)
     given = config.data.path is not None and not _is_ours(folder)
-    if given and not folder.exists():
-        raise InputError(
-            f"data.path: expected a folder with data/train/*.hdf5, found nothing at {folder}; "
-            f"`turbulence generate --data {folder}` would make one"
-        )
-    if config.data.source == "file" and not given:
+    if given:
+        require_data(folder, app="turbulence")
+    elif config.data.source == "file":
         convert_tree(config)
-    on_disk = given or config.data.source == "file"
-    facts = _agreed(_facts_on_disk(folder, config), config, explicit, folder) if on_disk else {}
-    data = config.data.model_copy(update={"path": str(folder), **facts})
-    settled = config.model_copy(update={"data": data})
-    return parse_config(TurbulenceConfig, settled.model_dump(mode="json"), source=str(folder))
+    facts = _facts_on_disk(folder) if given or config.data.source == "file" else None
+    return settled_config(config, folder=folder, facts=facts, explicit=explicit)
 
 
-def _facts_on_disk(folder: Path, config: TurbulenceConfig) -> dict[str, Any]:
-    readers = {split: WellReader(folder, split=split) for split in SPLITS}
-    source = str(stored_attributes(folder).get("domain", "file"))
-    times = readers["train"][0]["times"]
-    stored = stored_attributes(folder)
+def _facts_on_disk(folder: Path) -> dict[str, Any]:
+    reader, stored = WellReader(folder, split="train"), stored_attributes(folder)
     solved: dict[str, Any] = {
         name: stored[name] for name in SOLVED if name in stored and name != "shape"
     }
-    if solved.get("solver_resolution") == readers["train"].shape[0]:
+    if solved.get("solver_resolution") == reader.shape[0]:
         solved["solver_resolution"] = None
     return {
-        **{f"num_{split}": len(reader) for split, reader in readers.items()},
-        "num_steps": min(reader.num_frames for reader in readers.values()) - 1,
-        "shape": readers["train"].shape,
-        "source": source,
-        "frame_interval": round(float(times[1] - times[0]), 6) if len(times) > 1 else 1.0,
+        **stored_facts(folder),
+        "source": str(stored.get("domain", "file")),
+        "frame_interval": round(frame_interval(reader), 6),
         **solved,
     }
-
-
-def _agreed(
-    facts: dict[str, Any], config: TurbulenceConfig, explicit: Collection[str], folder: Path
-) -> dict[str, Any]:
-    """The facts, with smaller numbers where the user named them."""
-    agreed = dict(facts)
-    for name, found in facts.items():
-        wanted = getattr(config.data, name)
-        if f"data.{name}" not in explicit or wanted == found:
-            continue
-        if not name.startswith("num_") or wanted > found:
-            raise InputError(f"data.{name} = {wanted}, but {folder} holds {found}")
-        agreed[name] = wanted
-    return agreed
 
 
 def ensure_data(config: TurbulenceConfig) -> None:
@@ -178,7 +155,7 @@ def ensure_data(config: TurbulenceConfig) -> None:
         return
     plan = make_plan(config.data)
     if pending(folder, plan=plan):
-        run_generation(config.data, plan, folder)
+        _solve(config.data, plan, folder)
 
 
 def _is_ours(folder: Path) -> bool:
@@ -190,16 +167,13 @@ def generate_data(config: TurbulenceConfig) -> None:
     if config.data.source == "file":
         convert_tree(config)
     else:
-        run_generation(config.data, make_plan(config.data), data_folder(config))
+        _solve(config.data, make_plan(config.data), data_folder(config))
 
 
-def run_generation(data: FlowDataConfig, plan: Plan, folder: Path) -> None:
-    """Solve with a progress bar; what an earlier call completed is kept."""
-    with _bar(f"Solving {plan.domain}") as show, one_thread():
-        done = generate(folder, plan=plan, solve=solve_with(data), batch_size=BATCH, progress=show)
-    for note in done.notes:
-        print(note)
-    print(f"Data: {folder} ({done.written} trajectories written, {done.kept} kept)")
+def _solve(data: FlowDataConfig, plan: Plan, folder: Path) -> None:
+    """Solve; what an earlier call completed is kept."""
+    make = partial(generate, folder, plan=plan, solve=solve_with(data), batch_size=BATCH)
+    run_generation(make, folder=folder, text=f"Solving {plan.domain}")
 
 
 def convert_tree(config: TurbulenceConfig) -> None:
@@ -249,37 +223,9 @@ def verify_data(config: TurbulenceConfig) -> None:
     """
     settled = settle_data(config)
     data = settled.data
-    with one_thread():
-        found = verify(
-            data_folder(settled), replay=None if data.source == "file" else solve_with(data)
-        )
-    if found.problems:
-        raise CheckFailed("\n".join(found.problems))
-    print(
-        f"{data.path}: {found.num_checked} checksums match; {found.num_replayed} trajectories solved "
-        f"again, largest relative difference {found.max_difference:.1e}"
+    replay = None if data.source == "file" else solve_with(data)
+    run_verification(
+        partial(verify, data_folder(settled), replay=replay),
+        folder=data_folder(settled),
+        replayed="trajectories solved again",
     )
-
-
-@contextmanager
-def _bar(text: str) -> Iterator[Callable[[Progress], None]]:
-    columns = (
-        rich_progress.TextColumn("{task.description}"),
-        rich_progress.BarColumn(),
-        rich_progress.MofNCompleteColumn(),
-        rich_progress.TimeRemainingColumn(),
-    )
-    with rich_progress.Progress(*columns) as bar:
-        task = bar.add_task(text, total=None)
-        yield lambda state: bar.update(task, completed=state.done, total=state.total)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread: a small grid's operations are shorter than waiting for a second."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -17,7 +17,16 @@ from nops_data._npz_import import import_npz
 from nops_data._npz_tree import NpzSplit
 from nops_data._plan import Plan, Request, SplitPlan
 from nops_data._reader import WellReader
+from nops_data._recipe import consecutive_splits, named_folder
 from nops_data._sampler import Draw, ResumableSampler
+from nops_data._sources import (
+    NormalisedBatches,
+    Picked,
+    ordered_batches,
+    share_of,
+    training_batches,
+)
+from nops_data._splits import Splits, frame_interval, open_splits, stored_facts
 from nops_data._stats import write_stats
 from nops_data._verify import Verification, verify
 from nops_data._windows import Windows
@@ -28,25 +37,36 @@ __all__ = [
     "Draw",
     "Generated",
     "LayoutError",
+    "NormalisedBatches",
     "Normaliser",
     "NpzSplit",
+    "Picked",
     "Plan",
     "Progress",
     "Request",
     "ResumableSampler",
     "SplitPlan",
+    "Splits",
     "Verification",
     "WellReader",
     "WellWriter",
     "Windows",
     "check_well",
+    "consecutive_splits",
     "data_fingerprint",
     "file_fingerprints",
+    "frame_interval",
     "generate",
     "import_npz",
     "loader",
+    "named_folder",
+    "open_splits",
+    "ordered_batches",
     "pending",
+    "share_of",
     "stored_attributes",
+    "stored_facts",
+    "training_batches",
     "verify",
     "write_stats",
 ]

@@ -93,6 +93,15 @@ class Normaliser:
         return self.std <= _RESOLUTION * self.rms
 
     @property
+    def increment_scale(self) -> tuple[float, ...]:
+        """Deviation of one-step increments per channel, in units of training; 1 where nothing changes.
+
+        What a model that predicts the change of a step multiplies its output by.
+        """
+        scale = (self.increment_std / self.scale).tolist()
+        return tuple(value if value > 0 else 1.0 for value in scale)
+
+    @property
     def rms(self) -> torch.Tensor:
         """Root mean square."""
         return (self.mean.square() + self.std.square()).sqrt()

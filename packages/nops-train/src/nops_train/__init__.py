@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from nops_train._config import Config as Config
     from nops_train._config import DataConfig as DataConfig
     from nops_train._config import TrainConfig as TrainConfig
+    from nops_train._data_section import require_data as require_data
+    from nops_train._data_section import settled_config as settled_config
     from nops_train._engine import Engine as Engine
     from nops_train._engine_report import RunResult as RunResult
     from nops_train._engine_rng import rng_state as rng_state
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from nops_train._errors import Interrupted as Interrupted
     from nops_train._errors import PeerFailed as PeerFailed
     from nops_train._events import read_events as read_events
+    from nops_train._generation import run_generation as run_generation
+    from nops_train._generation import run_verification as run_verification
     from nops_train._importer import Imported as Imported
     from nops_train._importer import Importer as Importer
     from nops_train._inert import check_inert_terms as check_inert_terms
@@ -88,6 +92,8 @@ _MODULES = {
     "Config": "_config",
     "DataConfig": "_config",
     "TrainConfig": "_config",
+    "require_data": "_data_section",
+    "settled_config": "_data_section",
     "Engine": "_engine",
     "RunResult": "_engine_report",
     "rng_state": "_engine_rng",
@@ -100,6 +106,8 @@ _MODULES = {
     "Interrupted": "_errors",
     "PeerFailed": "_errors",
     "read_events": "_events",
+    "run_generation": "_generation",
+    "run_verification": "_generation",
     "Imported": "_importer",
     "Importer": "_importer",
     "check_inert_terms": "_inert",
@@ -167,12 +175,16 @@ __all__ = [
     "parse_config",
     "predict_memory",
     "read_events",
+    "require_data",
     "resolve_call",
     "resumed_config",
     "rng_state",
     "run_cli",
+    "run_generation",
+    "run_verification",
     "save_checkpoint",
     "set_rng_state",
+    "settled_config",
     "truncated_bptt",
 ]
 
