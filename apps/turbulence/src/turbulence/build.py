@@ -81,7 +81,7 @@ def open_bundle(config: TurbulenceConfig) -> Bundle:
         channels=train.channels,
         parameter_names=config.data.parameters,
         shape=train.shape,
-        domain=domain_of(folder, train),
+        domain=domain_of(folder, train, normaliser),
         frame_interval=round(float(times[1] - times[0]), 6),
         normaliser=normaliser,
         fingerprints=file_fingerprints(folder),
