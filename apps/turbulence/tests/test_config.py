@@ -199,6 +199,12 @@ def test_every_preset_is_valid_and_trains_with_the_schedule(name: str) -> None:
         make_plan(config.data.model_copy(update={"num_train": 1, "num_valid": 1, "num_test": 1}))
 
 
+def test_the_full_size_regularises_moments_and_nothing_else_does() -> None:
+    for name in ("default", "study", "paper", "inc", "tra", "iso"):
+        loss = resolve_preset(name).loss
+        assert (loss.regMeanStd, loss.regDiv) == (0.05 if name == "paper" else 0.0, 0.0)
+
+
 @pytest.mark.parametrize(
     ("name", "train", "test"),
     [

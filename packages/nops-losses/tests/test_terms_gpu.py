@@ -2,7 +2,17 @@
 
 import pytest
 import torch
-from nops_losses import field_error, sobolev_error, structure_function, wavelet_error
+from nops_losses import (
+    boundary_penalty,
+    conservation_penalty,
+    divergence_penalty,
+    field_error,
+    latent_diversity_penalty,
+    mean_std_penalty,
+    sobolev_error,
+    structure_function,
+    wavelet_error,
+)
 from torch.testing import assert_close
 
 pytestmark = [
@@ -10,7 +20,40 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 
+GRID = {"grid_shape": (64, 48)}
+
+
+def points(field, mask):
+    """Frames as samples of points, and the mask for them."""
+    flat = field.flatten(0, 1).flatten(2).mT
+    return flat, mask.flatten().expand(flat.shape[:2])
+
+
+def divergence(pred, target, mask):
+    flat, keep = points(pred, mask)
+    return divergence_penalty(flat, **GRID, spacing=(0.1, 0.2), periodic=(True, False), mask=keep)
+
+
+def conservation(pred, target, mask):
+    (flat, keep), (reference, _) = points(pred, mask), points(target, mask)
+    return conservation_penalty(flat, reference, cell_volume=0.02, mask=keep)
+
+
+def boundary(pred, target, mask):
+    flat, keep = points(pred, mask)
+    return boundary_penalty(flat, **GRID, mask=keep)
+
+
+def diversity(pred, target, mask):
+    return latent_diversity_penalty(pred.flatten(0, 2), mask=mask.any(1).expand(12, 64))
+
+
 CASES = {
+    "divergence": divergence,
+    "conservation": conservation,
+    "boundary": boundary,
+    "diversity": diversity,
+    "mean_std": lambda p, t, m: mean_std_penalty(p, t, mask=m),
     "field": lambda p, t, m: field_error(p, t, mask=m, channel_weights=(1.0, 3.0), centre=True),
     "legacy": lambda p, t, m: field_error(p, t, legacy=True, squared=False),
     "sobolev": lambda p, t, m: sobolev_error(p, t, order=2.0),

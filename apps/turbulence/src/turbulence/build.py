@@ -73,7 +73,7 @@ def open_bundle(config: TurbulenceConfig) -> Bundle:
         channels=train.channels,
         parameter_names=config.data.parameters,
         shape=train.shape,
-        domain=domain_of(folder, train),
+        domain=domain_of(folder, train, normaliser),
         frame_interval=round(splits.frame_interval, 6),
         normaliser=normaliser,
         fingerprints=splits.fingerprints,

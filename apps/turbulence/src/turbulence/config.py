@@ -230,6 +230,20 @@ class TurbulenceConfig(Config):
         return value
 
     @model_validator(mode="after")
+    def _extents_are_given(self) -> "TurbulenceConfig":
+        if self.data.npz is None or self.data.lengths is not None:
+            return self
+        weights = [self.loss.weights()]
+        if self.weighting.kind == "scheduler":
+            weights += self.weighting.waypoint_weights(self.weighting.params()).values()
+        if any(each.get("regDiv") for each in weights):
+            raise ValueError(
+                "loss.regDiv needs the physical extents of the tree, and data.lengths is null; "
+                "expected one length per axis"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _arms_fit(self) -> "TurbulenceConfig":
         needing = [arm for arm in self.arms if arm in SCHEDULED_ARMS]
         if needing and self.weighting.kind != "scheduler":

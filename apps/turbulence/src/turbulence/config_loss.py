@@ -16,7 +16,8 @@ FOURIER_TERMS = (
     "coherenceError",
     "sobolevError",
 )
-TERMS = (*RECONSTRUCTION, *PHASE_AWARE, *SPECTRUM_TERMS)
+REGULARISERS = ("regMeanStd", "regDiv")
+TERMS = (*RECONSTRUCTION, *PHASE_AWARE, *SPECTRUM_TERMS, *REGULARISERS)
 
 
 def _weight(text: str, default: float = 0.0) -> float:
@@ -59,6 +60,12 @@ class LossConfig(Config):
         "Log error of the spectra along each axis; blind to phase."
     )
     waveletError: float = _weight("Wavelet energies per scale; nearly blind to phase.")  # noqa: N815
+    regMeanStd: float = _weight(  # noqa: N815
+        "Difference in spatial mean and deviation, in units of training; blind to phase."
+    )
+    regDiv: float = _weight(  # noqa: N815
+        "Divergence of `divergence_field`, physical, per time; blind to phase."
+    )
     spectrum_kind: Literal["log", "relative_log"] = Field(
         "log", description="What spectrumError is: free of units, or the published definition."
     )
@@ -71,6 +78,9 @@ class LossConfig(Config):
     wavelet: Literal["haar", "db2", "db4", "sym4"] = Field("db2", description="Of waveletError.")
     wavelet_undecimated: bool = Field(
         False, description="Keep every position on every level: any grid size, more memory."
+    )
+    divergence_field: str = Field(
+        "velocity", min_length=1, description="Vector field whose divergence regDiv is."
     )
     fadeInPredLoss: tuple[float, float] = Field(  # noqa: N815
         (-1, 0), description="Epochs [a, b] over which frames after the first predicted one count."

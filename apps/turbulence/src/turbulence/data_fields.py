@@ -9,6 +9,7 @@ from nops_train import InputError
 from turbulence.terms import Domain
 
 MASK = "obstacle_mask"
+EVEN = 1e-2  # of the mean step: coordinates are stored in float32, of long axes too
 # Mean and deviation of arXiv 2309.01745's training sets, by channel.
 PUBLISHED = {
     "incMixed": {
@@ -73,8 +74,15 @@ def _plain(name: str) -> str:
     return name.lower().replace(" ", "_")
 
 
-def domain_of(folder: str | Path, reader: WellReader) -> Domain:
-    """Lengths, boundary and obstacle of the files.
+def domain_of(
+    folder: str | Path, reader: WellReader, normaliser: Normaliser | None = None
+) -> Domain:
+    """Lengths, boundary and obstacle of the files, and the channels with their units of training.
+
+    Args:
+        folder: Of the files.
+        reader: Of one split, with the fields that are emulated.
+        normaliser: Of these channels; None leaves them in the data's units.
 
     Raises:
         InputError: If obstacles differ from trajectory to trajectory.
@@ -84,7 +92,26 @@ def domain_of(folder: str | Path, reader: WellReader) -> Domain:
         float(axis[-1] - axis[0]) * (len(axis) / (len(axis) - 1) if wraps else 1.0)
         for axis, wraps in zip(reader.coordinates, periodic, strict=True)
     )
-    return Domain(shape=reader.shape, lengths=lengths, periodic=periodic, mask=_mask(folder))
+    return Domain(
+        shape=reader.shape,
+        lengths=lengths,
+        periodic=periodic,
+        mask=_mask(folder),
+        axes=reader.layouts[0].spatial_dims,
+        uniform=reader.layouts[0].grid_type == "cartesian"
+        and all(_is_even(axis) for axis in reader.coordinates),
+        channels=reader.channels,
+        scale=(1.0,) * len(reader.channels) if normaliser is None else _floats(normaliser.scale),
+    )
+
+
+def _is_even(axis: torch.Tensor) -> bool:
+    steps = axis.double().diff()
+    return bool(((steps - steps.mean()).abs() <= EVEN * steps.mean().abs()).all())
+
+
+def _floats(values: torch.Tensor) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
 
 
 def _mask(folder: str | Path) -> torch.Tensor | None:

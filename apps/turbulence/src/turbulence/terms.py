@@ -10,8 +10,10 @@ from nops_losses import (
     anisotropic_spectrum_error,
     binned_spectral_power_error,
     coherence_error,
+    divergence_penalty,
     field_error,
     log_spectrum_error,
+    mean_std_penalty,
     relative_l2,
     relative_log_spectrum_error,
     sobolev_error,
@@ -34,19 +36,34 @@ class Domain:
         lengths: Extent along each axis.
         periodic: Whether each axis is periodic.
         mask: True in the fluid, `[height, width]`; None without an obstacle.
+        axes: Names of the axes.
+        uniform: Whether the grid is Cartesian, its cells evenly spaced along each axis.
+        channels: Names of the channels.
+        scale: Of each channel, the unit of training in units of the data.
     """
 
     shape: tuple[int, ...]
     lengths: tuple[float, ...]
     periodic: tuple[bool, ...]
     mask: Tensor | None = None
+    axes: tuple[str, ...] = ("x", "y")
+    uniform: bool = True
+    channels: tuple[str, ...] = ()
+    scale: tuple[float, ...] = ()
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Distance of neighbours along each axis: a length has as many as cells where it wraps."""
+        counted = zip(self.lengths, self.shape, self.periodic, strict=True)
+        return tuple(length / (size - (not wraps)) for length, size, wraps in counted)
 
 
 def make_terms(loss: LossConfig, domain: Domain) -> dict[str, Function]:
     """Every term of the loss as a function of fields `[sample, time, channel, *grid]`.
 
-    Each gives a value per sample `[sample, ...]`, unreduced, dimensionless; its plain mean is the
-    term. Fourier terms average over all predicted frames.
+    Each gives a value per sample `[sample, ...]`, unreduced, dimensionless (`regDiv`: per time); its
+    plain mean is the term. Fourier terms average over all predicted frames. `regDiv` is there only
+    where the channels hold its field.
 
     Raises:
         InputError: If the function named by `loss.lsim` cannot be imported.
@@ -64,6 +81,8 @@ def make_terms(loss: LossConfig, domain: Domain) -> dict[str, Function]:
         "bspError": _bound(binned_spectral_power_error, energies),
         "anisotropicSpectrumError": _bound(anisotropic_spectrum_error, reading),
         "waveletError": _wavelets(loss, domain),
+        "regMeanStd": _bound(mean_std_penalty, common),
+        **_divergence_term(loss, domain),
     }
     return terms | ({} if loss.lsim is None else {"predLSIM": import_function(loss.lsim)})
 
@@ -87,7 +106,7 @@ def make_metrics(loss: LossConfig, domain: Domain) -> dict[str, Function]:
 
 
 def check_domain(loss: LossConfig, domain: Domain, used: frozenset[str]) -> None:
-    """Refuse Fourier terms on fields that are not periodic, unless a window is asked for.
+    """Refuse terms that do not fit the fields, such as Fourier terms across a wall.
 
     Args:
         loss: The loss section.
@@ -95,7 +114,7 @@ def check_domain(loss: LossConfig, domain: Domain, used: frozenset[str]) -> None
         used: Terms that have a weight at some time.
 
     Raises:
-        InputError: Naming the terms, the axes and what to set.
+        InputError: Naming the term, what of the data it does not fit, and what to set.
     """
     walls = [axis for axis, periodic in enumerate(domain.periodic) if not periodic]
     fourier = [name for name in FOURIER_TERMS if name in used]
@@ -113,6 +132,8 @@ def check_domain(loss: LossConfig, domain: Domain, used: frozenset[str]) -> None
         )
     if domain.mask is not None and "sobolevError" in used:
         raise InputError("loss.sobolevError: the data have an obstacle, which it cannot leave out")
+    if "regDiv" in used:
+        _check_divergence(loss, domain)
 
 
 def check_terms(terms: Mapping[str, Function], domain: Domain, *, channels: int) -> None:
@@ -217,3 +238,68 @@ def _bound(function: Callable[..., Tensor], options: dict[str, Any]) -> Function
 def _squares(pred: Tensor, target: Tensor) -> Tensor:
     """Squared error per frame and channel, in the unit of training squared."""
     return (pred - target.detach()).square().flatten(3).mean(3)
+
+
+def _components(loss: LossConfig, domain: Domain) -> list[str]:
+    """Channels that are a component of `divergence_field`, along an axis or across the grid."""
+    names = {f"{loss.divergence_field}_{axis}" for axis in (*domain.axes, *"xyz")}
+    return [channel for channel in domain.channels if channel in names]
+
+
+def _divergence_columns(loss: LossConfig, domain: Domain) -> list[int] | None:
+    """Its channels in the order of the axes; None where it has not one per axis, or has more."""
+    wanted = [f"{loss.divergence_field}_{axis}" for axis in domain.axes]
+    if set(wanted) != set(_components(loss, domain)):
+        return None
+    return [domain.channels.index(name) for name in wanted]
+
+
+def _check_divergence(loss: LossConfig, domain: Domain) -> None:
+    if _divergence_columns(loss, domain) is None:
+        found = ", ".join(_components(loss, domain) or domain.channels) or "none"
+        raise InputError(
+            f"loss.regDiv: a divergence needs one component of {loss.divergence_field} along each of "
+            f"the axes {', '.join(domain.axes)} and no other; data.fields gives the channels {found}. "
+            "Name another vector field as loss.divergence_field"
+        )
+    if not domain.uniform:
+        raise InputError(
+            "loss.regDiv: its differences need a Cartesian grid of evenly spaced cells, and that of "
+            "the data is none"
+        )
+
+
+def _divergence_term(loss: LossConfig, domain: Domain) -> dict[str, Function]:
+    """The term by its name, where the channels hold its field."""
+    columns = _divergence_columns(loss, domain)
+    if columns is None:
+        return {}
+    units = [domain.scale[column] for column in columns]
+    options = {"columns": columns, "units": units, "domain": domain, "mask": domain.mask}
+    return {"regDiv": _bound(_divergence, options)}
+
+
+def _divergence(
+    pred: Tensor,
+    target: Tensor,
+    *,
+    columns: list[int],
+    units: list[float],
+    domain: Domain,
+    mask: Tensor | None,
+) -> Tensor:
+    """Mean |divergence| of each predicted frame `[sample, time]`, of the velocity in the data's units.
+
+    The mean that training takes off each channel has no divergence; its deviation must be put back.
+    """
+    parts = [pred[:, :, column] * unit for column, unit in zip(columns, units, strict=True)]
+    velocity = torch.stack(parts, dim=-1).flatten(2, -2).flatten(0, 1)  # frame, cell, component
+    value = divergence_penalty(
+        velocity,
+        grid_shape=domain.shape,
+        spacing=domain.spacing,
+        periodic=domain.periodic,
+        mask=None if mask is None else mask.flatten().expand(velocity.shape[:2]),
+        reduction="none",
+    )
+    return value.unflatten(0, pred.shape[:2])

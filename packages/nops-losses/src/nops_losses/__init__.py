@@ -8,8 +8,16 @@ computed in float32 with autocast off, float64 stays float64.
 from nops_losses._anisotropy import AnisotropicSpectrum, anisotropic_spectrum
 from nops_losses._anisotropy_error import anisotropic_spectrum_error
 from nops_losses._coherence import coherence_error
+from nops_losses._divergence import divergence_penalty
 from nops_losses._field import field_error, relative_l2
+from nops_losses._field_penalties import (
+    boundary_penalty,
+    conservation_penalty,
+    positivity_penalty,
+)
 from nops_losses._latent import latent_spectrum_error
+from nops_losses._latent_penalties import latent_diversity_penalty, latent_norm_penalty
+from nops_losses._mean_std import mean_std_penalty
 from nops_losses._relative_spectrum import relative_log_spectrum_error
 from nops_losses._sobolev import sobolev_error
 from nops_losses._spectrum import Spectrum, energy_spectrum
@@ -25,12 +33,19 @@ __all__ = [
     "anisotropic_spectrum",
     "anisotropic_spectrum_error",
     "binned_spectral_power_error",
+    "boundary_penalty",
     "coherence_error",
+    "conservation_penalty",
+    "divergence_penalty",
     "energy_spectrum",
     "field_error",
     "initial_condition_loss",
+    "latent_diversity_penalty",
+    "latent_norm_penalty",
     "latent_spectrum_error",
     "log_spectrum_error",
+    "mean_std_penalty",
+    "positivity_penalty",
     "relative_l2",
     "relative_log_spectrum_error",
     "sobolev_error",

@@ -4,11 +4,13 @@ import torch
 from torch import Tensor
 
 
-def check_same_shape(pred: Tensor, target: Tensor) -> None:
+def check_same_shape(
+    pred: Tensor, target: Tensor, *, names: tuple[str, str] = ("pred", "target")
+) -> None:
     """Raise unless both have one shape: broadcasting would hide a lost axis."""
     if pred.shape != target.shape:
         raise ValueError(
-            f"pred and target need one shape, got {tuple(pred.shape)} and "
+            f"{names[0]} and {names[1]} need one shape, got {tuple(pred.shape)} and "
             f"{tuple(target.shape)}; broadcasting would hide a lost axis."
         )
 
@@ -59,6 +61,13 @@ def mask_over(mask: Tensor, field: Tensor) -> Tensor:
             f"mask of shape {tuple(mask.shape)} does not broadcast to the field's shape "
             f"{tuple(field.shape)}."
         ) from error
+
+
+def masked_mean(values: Tensor, keep: Tensor | None, axes: tuple[int, ...]) -> Tensor:
+    """Mean over the axes of the cells kept, 0 where there is none."""
+    if keep is None:
+        return values.mean(axes)
+    return values.where(keep, 0.0).sum(axes) / keep.sum(axes).clamp(min=1)
 
 
 def reduce(value: Tensor, reduction: str) -> Tensor:

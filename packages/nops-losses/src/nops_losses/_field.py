@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nops_losses._checks import check_pair, mask_over, reduce, to_working_dtype
+from nops_losses._checks import check_pair, mask_over, masked_mean, reduce, to_working_dtype
 
 EPS_REL = 1e-8
 LEGACY_EPS = 1e-8  # the published definition's, in the field's unit squared
@@ -120,7 +120,7 @@ def field_error(
         size = power + LEGACY_EPS
     else:
         size = power + eps_rel * _over_frames(power, keep, axes) + eps_abs
-    ratio = _mean(error.square(), keep, axes) / size.where(size != 0, 1.0)
+    ratio = masked_mean(error.square(), keep, axes) / size.where(size != 0, 1.0)
     ratio = ratio if squared else safe_root(ratio)
     if channel_weights is not None:
         shares = _shares(channel_weights, ratio.shape[-1])
@@ -148,20 +148,13 @@ def _check_eps(eps_rel: float, eps_abs: float, *, legacy: bool) -> None:
         )
 
 
-def _mean(values: Tensor, keep: Tensor | None, axes: tuple[int, ...]) -> Tensor:
-    """Mean over the axes of the cells kept, 0 where there is none."""
-    if keep is None:
-        return values.mean(axes)
-    return values.where(keep, 0.0).sum(axes) / keep.sum(axes).clamp(min=1)
-
-
 def _power(target: Tensor, keep: Tensor | None, axes: tuple[int, ...], *, centre: bool) -> Tensor:
     """Mean square over space, or the variance with what is only rounding set to 0."""
-    power = _mean(target.square(), keep, axes)
+    power = masked_mean(target.square(), keep, axes)
     if not centre:
         return power
-    mean = _mean(target, keep, axes)
-    variance = _mean((target - mean[(..., *(None,) * len(axes))]).square(), keep, axes)
+    mean = masked_mean(target, keep, axes)
+    variance = masked_mean((target - mean[(..., *(None,) * len(axes))]).square(), keep, axes)
     rounding = (4 * torch.finfo(target.dtype).eps) ** 2 * power
     return variance.masked_fill(variance <= rounding, 0.0)
 

@@ -1,0 +1,51 @@
+"""Fields at points, axes (sample, point, channel): their masks, and the grids that they flatten."""
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from nops_losses._checks import to_working_dtype
+
+
+def read_points(field: Tensor, mask: Tensor | None, *, name: str) -> tuple[Tensor, Tensor | None]:
+    """`field` in the working type, 0 where masked, and its mask [sample, point], None without one.
+
+    Raises:
+        ValueError: If the field has not three axes, or the mask is neither one flag per sample nor
+            one per sample and point.
+        TypeError: If the field is not real floating point.
+    """
+    if field.ndim != 3 or 0 in field.shape:
+        raise ValueError(
+            f"{name} has axes (sample, point, channel), none empty; got {tuple(field.shape)}."
+        )
+    values = to_working_dtype(field, name=name)
+    if mask is None:
+        return values, None
+    keep = _per_point(mask, tuple(values.shape[:2]))
+    return values.where(keep[..., None], 0.0), keep
+
+
+def _per_point(mask: Tensor, expected: tuple[int, ...]) -> Tensor:
+    if tuple(mask.shape) not in (expected, expected[:1]):
+        raise ValueError(
+            f"mask has one flag per sample, {expected[:1]}, or one per sample and point, {expected}; "
+            f"got {tuple(mask.shape)}."
+        )
+    return (mask if mask.ndim == 2 else mask[:, None]).expand(expected)
+
+
+def checked_grid(grid_shape: Sequence[int], *, num_points: int) -> tuple[int, ...]:
+    """The grid's sizes, which the points flatten in row-major order.
+
+    Raises:
+        ValueError: If the grid has another number of cells.
+    """
+    sizes = tuple(int(size) for size in grid_shape)
+    if not sizes or min(sizes) < 1 or math.prod(sizes) != num_points:
+        raise ValueError(
+            f"grid_shape={sizes} has {math.prod(sizes)} cells, but there are {num_points} points: "
+            "the fields must be a whole grid, flattened with its last axis fastest."
+        )
+    return sizes
