@@ -10,6 +10,7 @@ from nops_losses._anisotropy_error import anisotropic_spectrum_error
 from nops_losses._coherence import coherence_error
 from nops_losses._field import field_error, relative_l2
 from nops_losses._latent import latent_spectrum_error
+from nops_losses._queries import QuerySample, sample_queries
 from nops_losses._relative_spectrum import relative_log_spectrum_error
 from nops_losses._sobolev import sobolev_error
 from nops_losses._spectrum import Spectrum, energy_spectrum
@@ -20,6 +21,7 @@ from nops_losses._wavelet_error import wavelet_error
 
 __all__ = [
     "AnisotropicSpectrum",
+    "QuerySample",
     "Spectrum",
     "StructureFunction",
     "anisotropic_spectrum",
@@ -33,6 +35,7 @@ __all__ = [
     "log_spectrum_error",
     "relative_l2",
     "relative_log_spectrum_error",
+    "sample_queries",
     "sobolev_error",
     "structure_function",
     "trajectory_loss",
