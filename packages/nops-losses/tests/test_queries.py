@@ -88,6 +88,15 @@ def test_strata_by_hand():
         assert places.tolist() == [expected]
 
 
+@pytest.mark.parametrize(
+    ("points", "queries", "first"), [(8, 3, [0, 2, 5]), (11, 4, [0, 2, 5, 8]), (4, 4, [0, 1, 2, 3])]
+)
+def test_strata_differ_by_one_place_at_most(points, queries, first):
+    lowest = torch.zeros(1, queries, dtype=torch.float64)
+    start = torch.zeros(1, 1, dtype=torch.int64)
+    assert stratum_places(start, lowest, points=points).tolist() == [first]
+
+
 @pytest.mark.parametrize("strategy", ["uniform", "stratified"])
 def test_what_is_drawn_includes_each_point_equally(strategy):
     batch, points, queries = 20_000, 97, 31

@@ -9,6 +9,7 @@ from nops_losses._anisotropy import AnisotropicSpectrum, anisotropic_spectrum
 from nops_losses._anisotropy_error import anisotropic_spectrum_error
 from nops_losses._coherence import coherence_error
 from nops_losses._field import field_error, relative_l2
+from nops_losses._inverse import inverse_decoding_loss, inverse_encoding_loss
 from nops_losses._latent import latent_spectrum_error
 from nops_losses._queries import QuerySample, sample_queries
 from nops_losses._relative_spectrum import relative_log_spectrum_error
@@ -31,6 +32,8 @@ __all__ = [
     "energy_spectrum",
     "field_error",
     "initial_condition_loss",
+    "inverse_decoding_loss",
+    "inverse_encoding_loss",
     "latent_spectrum_error",
     "log_spectrum_error",
     "relative_l2",
