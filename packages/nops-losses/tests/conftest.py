@@ -1,7 +1,10 @@
 """Fields that the tests of this package share."""
 
+import importlib.util
 import math
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -72,3 +75,15 @@ def operations() -> Callable[[Callable[[], object]], list[str]]:
         return seen.names
 
     return names
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModuleType:
+    """`inverse_models.py` beside this file: encoders and decoders to work out by hand."""
+    path = Path(__file__).with_name("inverse_models.py")
+    spec = importlib.util.spec_from_file_location("inverse_models", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -5,7 +5,12 @@ from typing import ClassVar
 
 import nops_schedules
 import pytest
-from nops_schedules import ConstantWeights, FlexibleLossScheduler, SchedulerParams
+from nops_schedules import (
+    ConstantWeights,
+    CurriculumRamp,
+    FlexibleLossScheduler,
+    SchedulerParams,
+)
 from nops_testing.contract import CUTS, check_round_trip, stateful_classes
 
 
@@ -15,8 +20,11 @@ class OfConstantWeights:
     covers = "ConstantWeights"
 
     def __init__(self):
-        self.weights = ConstantWeights({"a": 1.0, "b": 0.0, "c": 0.25})
+        self.weights = self.make()
         self.said = []
+
+    def make(self):
+        return ConstantWeights({"a": 1.0, "b": 0.0, "c": 0.25})
 
     @property
     def state(self):
@@ -31,11 +39,21 @@ class OfConstantWeights:
 
     def advance(self, step):
         self.weights.observe({"a": 1.0 / (step + 1)}, epoch=0, step=step, split="train")
-        at = {"epoch": 0, "step": step}
+        at = {"epoch": step, "step": 3 * step}
         self.said.append([self.weights.weights(**at), sorted(self.weights.active(**at))])
 
     def observe(self):
         return self.said
+
+
+class OfCurriculum(OfConstantWeights):
+    """A ramp that begins, skips steps and ends within the run."""
+
+    covers = "CurriculumRamp"
+
+    def make(self):
+        base = {"a": 1.0, "b": 0.0, "c": 0.25}
+        return CurriculumRamp(base, ramped=["b", "c"], delay=1, ramp=3, every=2, rescale=True)
 
 
 class OfScheduler:
@@ -97,7 +115,7 @@ class OfMilestones(OfScheduler):
     more: ClassVar = {"adaptation_trigger": "epoch", "milestones": [1, 3]}
 
 
-CASES = [OfConstantWeights, OfScheduler, OfTrend, OfThreshold, OfMilestones]
+CASES = [OfConstantWeights, OfCurriculum, OfScheduler, OfTrend, OfThreshold, OfMilestones]
 
 
 @pytest.mark.parametrize("cut", CUTS)

@@ -15,9 +15,11 @@ from nops_losses._field_penalties import (
     conservation_penalty,
     positivity_penalty,
 )
+from nops_losses._inverse import inverse_decoding_loss, inverse_encoding_loss
 from nops_losses._latent import latent_spectrum_error
 from nops_losses._latent_penalties import latent_diversity_penalty, latent_norm_penalty
 from nops_losses._mean_std import mean_std_penalty
+from nops_losses._queries import QuerySample, sample_queries
 from nops_losses._relative_spectrum import relative_log_spectrum_error
 from nops_losses._sobolev import sobolev_error
 from nops_losses._spectrum import Spectrum, energy_spectrum
@@ -28,6 +30,7 @@ from nops_losses._wavelet_error import wavelet_error
 
 __all__ = [
     "AnisotropicSpectrum",
+    "QuerySample",
     "Spectrum",
     "StructureFunction",
     "anisotropic_spectrum",
@@ -40,6 +43,8 @@ __all__ = [
     "energy_spectrum",
     "field_error",
     "initial_condition_loss",
+    "inverse_decoding_loss",
+    "inverse_encoding_loss",
     "latent_diversity_penalty",
     "latent_norm_penalty",
     "latent_spectrum_error",
@@ -48,6 +53,7 @@ __all__ = [
     "positivity_penalty",
     "relative_l2",
     "relative_log_spectrum_error",
+    "sample_queries",
     "sobolev_error",
     "structure_function",
     "trajectory_loss",

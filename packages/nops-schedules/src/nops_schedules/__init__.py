@@ -5,6 +5,11 @@ nothing is corrected silently.
 """
 
 from nops_schedules._constant import ConstantWeights
+from nops_schedules._curriculum import (
+    CurriculumRamp,
+    compute_inverse_loss_curriculum_weight,
+    inverse_loss_weight,
+)
 from nops_schedules._events import LossSchedulerEvent
 from nops_schedules._learning_rate import warmup_cosine
 from nops_schedules._legacy import rename_legacy_losses
@@ -18,12 +23,15 @@ FlexibleLossSchedulerConfig = SchedulerParams
 
 __all__ = [
     "ConstantWeights",
+    "CurriculumRamp",
     "FlexibleLossScheduler",
     "FlexibleLossSchedulerConfig",
     "LossSchedulerEvent",
     "SchedulerParams",
     "Simulation",
+    "compute_inverse_loss_curriculum_weight",
     "fade_in",
+    "inverse_loss_weight",
     "ramp",
     "rename_legacy_losses",
     "simulate",

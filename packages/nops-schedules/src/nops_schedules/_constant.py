@@ -26,13 +26,8 @@ class ConstantWeights:
             ValueError: If there is no term, a weight is negative or not finite, or all are 0.
             TypeError: If a name is not a string, or a weight not a number.
         """
-        self.terms: dict[str, float] = {name: _checked(name, terms[name]) for name in terms}
+        self.terms: dict[str, float] = checked_terms(terms)
         self.observes: str | None = None
-        if not any(self.terms.values()):
-            raise ValueError(
-                f"at least one term needs a positive weight, got {dict(terms)}: "
-                "there would be nothing to train."
-            )
 
     def __repr__(self) -> str:
         return f"ConstantWeights({self.terms})"
@@ -63,6 +58,22 @@ class ConstantWeights:
                 f"constant weights have no state, found the keys {sorted(state)}: "
                 "the checkpoint was written with another weighting."
             )
+
+
+def checked_terms(terms: Mapping[str, float]) -> dict[str, float]:
+    """Weight by name, as a new dict.
+
+    Raises:
+        ValueError: If there is no term, a weight is negative or not finite, or all are 0.
+        TypeError: If a name is not a string, or a weight not a number.
+    """
+    checked = {name: _checked(name, terms[name]) for name in terms}
+    if not any(checked.values()):
+        raise ValueError(
+            f"at least one term needs a positive weight, got {dict(terms)}: "
+            "there would be nothing to train."
+        )
+    return checked
 
 
 def _checked(name: object, weight: object) -> float:

@@ -36,7 +36,7 @@ def restored(
             f"no state of a loss scheduler of version {version}: it holds {sorted(state)}, "
             f"version {state.get('version')}, expected {sorted(_KEYS)}."
         )
-    _judge(_differences(state["params"], params.asDict()), policy)
+    _judge(differences(state["params"], params.asDict()), policy)
     memory = Memory.of(state["memory"])
     if len(_waypoints(state["params"])) != len(path.waypoints):
         memory.position, memory.undo = path.at(state["progress"]), []
@@ -55,7 +55,8 @@ def _waypoints(saved: Mapping[str, Any]) -> list[Any]:
     return ends[:1] if ends[0] == ends[1] else ends
 
 
-def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """One line for each name whose value is another now, or is there only once."""
     absent = "nothing"
     return [
         f"{name}: saved {saved.get(name, absent)!r}, now {now.get(name, absent)!r}"
