@@ -95,9 +95,12 @@ def open_bundle(config: TurbulenceConfig) -> Bundle:
 def _batches(
     config: TurbulenceConfig, reader: WellReader, columns: tuple[int, ...], *, split: str
 ) -> Batches:
-    """Windows in a new order each epoch to train on; without overlap and in order to validate on."""
+    """Windows in a new order each epoch to train on.
+
+    To validate on they come in order, and no frame is predicted twice.
+    """
     world, drawn = join_world(), split == "train"
-    length = config.train.unroll + 1
+    length = config.model.previous_frames + config.train.unroll
     windows = Windows(reader, length=length, start="all")
     count = getattr(config.data, f"num_{split}")
     steps = min(reader.num_frames - 1, config.data.num_steps)
@@ -161,6 +164,7 @@ def build_model(config: TurbulenceConfig, bundle: Bundle) -> StepModel:
     settings = config.model
     common = {
         "in_channels": len(bundle.channels),
+        "previous_frames": settings.previous_frames,
         "num_parameters": len(bundle.parameters),
         "padding": "circular" if all(bundle.domain.periodic) else "zeros",
         "residual_scale": _residual_scale(bundle.normaliser) if settings.residual else None,

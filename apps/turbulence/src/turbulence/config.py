@@ -140,6 +140,7 @@ class ModelConfig(Config):
     modes: int | None = Field(
         12, ge=1, description="Waves kept per axis, of uafno and fno; null keeps all (uafno)."
     )
+    previous_frames: int = Field(1, ge=1, le=100, description="Frames that a step sees.")
     embedding: int = Field(
         32, ge=1, le=MOST_CHANNELS, description="Width of the parameters' embedding."
     )
@@ -165,7 +166,9 @@ class FlowTrainConfig(TrainConfig):
     )
     unroll: int = Field(2, ge=1, description="Steps that are predicted and trained through.")
     noise: float = Field(
-        0.0, ge=0, description="Deviation of noise on the first frame, in units of training."
+        0.0,
+        ge=0,
+        description="Deviation of noise on the frames to start from, in units of training.",
     )
     lr_gamma: float = Field(
         1.0,
@@ -243,13 +246,14 @@ class TurbulenceConfig(Config):
 
     @model_validator(mode="after")
     def _windows_fit(self) -> "TurbulenceConfig":
-        steps = self.data.num_steps
+        steps, before = self.data.num_steps, self.model.previous_frames - 1
+        more = f" after the {before} that model.previous_frames adds" if before else ""
         for key, needed in (
             ("train.unroll", self.train.unroll),
             ("evaluate.rollout", self.evaluate.rollout),
         ):
-            if needed > steps:
-                raise ValueError(f"{key} = {needed} is beyond data.num_steps = {steps}")
+            if needed + before > steps:
+                raise ValueError(f"{key} = {needed}{more} is beyond data.num_steps = {steps}")
         return self
 
     @model_validator(mode="after")

@@ -17,9 +17,10 @@ FADED = ("predFieldError", "predLSIM")
 
 @dataclass(frozen=True, kw_only=True)
 class FlowTask:
-    """Terms and metrics of rollouts of all frames of a batch but the first.
+    """Terms and metrics of rollouts of all frames of a batch but those that the model starts from.
 
-    Batches hold normalised `frames` [B, steps + 1, C, H, W] and `parameters` [B, P].
+    Batches hold normalised `frames` [B, n + steps, C, H, W], n being the model's `previous_frames`,
+    and `parameters` [B, P].
 
     Attributes:
         model: One step of the flow.
@@ -28,7 +29,7 @@ class FlowTask:
         val_weights: Weights at the end of training, of the metric `val_loss`: so the schedule does
             not move it.
         fade: Epochs over which the frames after the first predicted one fade in.
-        noise: Deviation of the noise on the first frame, in training.
+        noise: Deviation of the noise on the frames that a rollout starts from, in training.
     """
 
     model: StepModel
@@ -42,10 +43,10 @@ class FlowTask:
         self, batch: Batch, *, epoch: int, step: int, active: frozenset[str]
     ) -> dict[str, Tensor]:
         """The active terms, each the mean over samples, frames and channels."""
-        first = batch["frames"][:, 0]
+        start = self._start(batch)
         if self.noise:
-            first = first + self.noise * torch.randn_like(first)
-        pred, target = self._rollout(batch, first)
+            start = start + self.noise * torch.randn_like(start)
+        pred, target = self._rollout(batch, start)
         factor = fade_in(epoch, self.fade)
         return {
             name: faded(self.terms[name](pred, target), factor if name in FADED else 1.0).mean()
@@ -54,7 +55,7 @@ class FlowTask:
 
     def metrics(self, batch: Batch) -> dict[str, Tensor]:
         """Every metric [B], and `val_loss`, the total at the weights of the end."""
-        pred, target = self._rollout(batch, batch["frames"][:, 0])
+        pred, target = self._rollout(batch, self._start(batch))
         found = {name: per_sample(f(pred, target)) for name, f in self.metrics_of.items()}
         total = torch.zeros_like(found["field_error"])
         for name, weight in self.val_weights.items():
@@ -62,11 +63,14 @@ class FlowTask:
                 total = total + weight * per_sample(self.terms[name](pred, target))
         return {**found, "val_loss": total}
 
-    def _rollout(self, batch: Batch, first: Tensor) -> tuple[Tensor, Tensor]:
-        target = batch["frames"][:, 1:]
+    def _start(self, batch: Batch) -> Tensor:
+        return self.model.state_of(batch["frames"][:, : self.model.config.previous_frames])
+
+    def _rollout(self, batch: Batch, start: Tensor) -> tuple[Tensor, Tensor]:
+        target = batch["frames"][:, self.model.config.previous_frames :]
         parameters = batch["parameters"]
         given = parameters if parameters.shape[1] else None
-        return self.model.rollout(first, given, num_steps=target.shape[1]), target
+        return self.model.rollout(start, given, num_steps=target.shape[1]), target
 
 
 def faded(values: Tensor, factor: float) -> Tensor:
