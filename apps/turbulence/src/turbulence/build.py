@@ -21,6 +21,7 @@ from torch import Tensor
 
 from turbulence.arms import final_weights
 from turbulence.config import TurbulenceConfig
+from turbulence.config_loss import OWN_GRADIENT, REST_GRADIENT
 from turbulence.config_weighting import ConstantConfig
 from turbulence.data_fields import (
     domain_of,
@@ -28,6 +29,7 @@ from turbulence.data_fields import (
     parameter_columns,
     published_moments,
 )
+from turbulence.gradients import GradientNorms
 from turbulence.task import FlowTask, NormalisedBatches
 from turbulence.terms import Domain, check_domain, check_terms, make_metrics, make_terms
 
@@ -206,13 +208,17 @@ def build_task(config: TurbulenceConfig, bundle: Bundle, model: StepModel) -> Fl
     moving = {name: terms[name] for name in sorted(used)}
     check_terms(moving, bundle.domain, channels=len(bundle.channels))
     metrics = make_metrics(config.loss, bundle.domain)
-    check_monitors(config, [*metrics, "val_loss", *moving])
+    weights = end_weights(config)
+    gradients = GradientNorms(terms=terms, weights=weights) if config.loss.is_measured else None
+    more = () if gradients is None else (OWN_GRADIENT, REST_GRADIENT)
+    check_monitors(config, [*metrics, "val_loss", *more, *moving])
     return FlowTask(
         model=model,
         terms=terms,
         metrics_of=metrics,
-        val_weights=end_weights(config),
+        val_weights=weights,
         fade=config.loss.fadeInPredLoss,
+        gradients=gradients,
         noise=config.train.noise,
     )
 
@@ -235,7 +241,7 @@ def check_monitors(config: TurbulenceConfig, names: Sequence[str]) -> None:
 
 
 def end_weights(config: TurbulenceConfig) -> dict[str, float]:
-    """Weights at the end of training, scales included."""
+    """Weights at the end of training, scales included, but for one that is measured."""
     weights, scales = config.loss.weights(), config.loss.scales()
     if not isinstance(config.weighting, ConstantConfig):
         weights |= final_weights(config.weighting.params())
@@ -252,7 +258,7 @@ def build_weighting(
     moving = FlexibleLossScheduler(params).terms
     base = config.loss.weights()
     terms = {name: weight for name, weight in base.items() if weight or name in moving}
-    scales = {name: scale for name, scale in config.loss.scales().items() if name in terms}
+    scales = {name: scale for name, scale in config.loss.factors().items() if name in terms}
     return FlexibleLossScheduler(params, terms=terms, scale=scales, on_mismatch=on_mismatch)
 
 

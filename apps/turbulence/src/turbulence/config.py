@@ -268,14 +268,36 @@ class TurbulenceConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _scale_is_measurable(self) -> "TurbulenceConfig":
+        if not self.loss.is_measured:
+            return self
+        if self.weighting.kind != "scheduler":
+            raise ValueError(
+                "loss.spectrum_scale is auto, which is measured at the end of the schedule's warm-up, "
+                f"and weighting.kind is {self.weighting.kind}; give a number"
+            )
+        if "static" in self.arms and "schedule" not in self.arms:
+            raise ValueError(
+                "arm static with loss.spectrum_scale: auto takes the scale from arm schedule, which "
+                "arms lacks"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _weights_fit(self) -> "TurbulenceConfig":
         if self.weighting.kind == "constant":
             if "constant" in self.arms:
                 check_leaves_a_phase(self.loss.weights(), where="loss")
             return self
         params = checked_params(self.weighting, self.loss)
-        for place, weights in self.weighting.waypoint_weights(params).items():
+        waypoints = self.weighting.waypoint_weights(params)
+        for place, weights in waypoints.items():
             check_leaves_a_phase({**self.loss.weights(), **weights}, where=f"weighting, {place}")
+        if self.loss.is_measured and not [*waypoints.values()][-1].get("spectrumError"):
+            raise ValueError(
+                "loss.spectrum_scale is auto, but the schedule ends without spectrumError; expected "
+                "it among weighting.target_components or roles"
+            )
         return self
 
     @property

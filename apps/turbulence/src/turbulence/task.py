@@ -9,6 +9,7 @@ from nops_models import StepModel
 from nops_schedules import fade_in
 from torch import Tensor
 
+from turbulence.gradients import GradientNorms
 from turbulence.terms import Function, per_sample
 
 Batch = Mapping[str, Tensor]
@@ -29,6 +30,7 @@ class FlowTask:
         val_weights: Weights at the end of training, of the metric `val_loss`: so the schedule does
             not move it.
         fade: Epochs over which the frames after the first predicted one fade in.
+        gradients: Measures gradients at the prediction, as further metrics; None where none are asked for.
         noise: Deviation of the noise on the frames that a rollout starts from, in training.
     """
 
@@ -37,6 +39,7 @@ class FlowTask:
     metrics_of: Mapping[str, Function]
     val_weights: Mapping[str, float]
     fade: tuple[float, float] = (-1, 0)
+    gradients: GradientNorms | None = None
     noise: float = 0.0
 
     def losses(
@@ -61,6 +64,8 @@ class FlowTask:
         for name, weight in self.val_weights.items():
             if weight > 0:
                 total = total + weight * per_sample(self.terms[name](pred, target))
+        if self.gradients is not None:
+            found |= self.gradients(pred, target)
         return {**found, "val_loss": total}
 
     def _start(self, batch: Batch) -> Tensor:
