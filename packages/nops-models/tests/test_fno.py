@@ -110,3 +110,28 @@ class TestZeroPadding:
     def test_sees_the_edge(self, normal, shaken):
         model, state = shaken(small(padding="zeros").double()), normal(0, 1, 1, 16, 16)
         assert (model(state.roll(4, 3)) - model(state).roll(4, 3)).abs().max() > 1e-3
+
+
+def standing_wave(model, *, cosine):
+    """Weights with which s·F = (2cos ω − 1)·u_t − u_{t−1}, of states of two frames of one channel."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.lift.weight[:2, :, 0, 0] = torch.eye(2)  # channel 0 is u_{t−1}, channel 1 is u_t
+        model.layers[0].pointwise.weight[:2, :2, 0, 0] = torch.eye(2)
+        change = torch.tensor([-1.0, 2 * cosine - 1], dtype=torch.float64)
+        for unit, sign in ((0, 1.0), (1, -1.0)):  # gelu(v) − gelu(−v) = v
+            model.project.weight[unit, :2, 0, 0] = sign * change
+            model.output.weight[0, unit] = sign / model.config.residual_scale
+
+
+@pytest.mark.parametrize("every", [0, 7])
+def test_a_recurrence_of_two_steps_rolls_out_exactly(normal, every):
+    # u_{t+1} = 2cos ω·u_t − u_{t−1} has the solution u_t = cos(ωt)·u_0 + sin(ωt)·w
+    omega, times = 0.3, torch.arange(42, dtype=torch.float64)[None, :, None, None, None]
+    start, other = normal(0, 2, 1, 1, 6, 5), normal(1, 2, 1, 1, 6, 5)
+    exact = torch.cos(omega * times) * start + torch.sin(omega * times) * other
+    model = small(num_layers=1, previous_frames=2, residual_scale=0.25).double()
+    standing_wave(model, cosine=math.cos(omega))
+    path = model.rollout(model.state_of(exact[:, :2]), num_steps=40, checkpoint_every=every)
+    assert_close(path, exact[:, 2:], rtol=0, atol=1e-12)  # rounding grows with t² at most

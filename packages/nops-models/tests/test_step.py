@@ -22,19 +22,22 @@ KINDS = {
         FNOConfig(**{"base_channels": 4, "num_layers": 2, "modes": 3, "embedding": 8, **o})
     ),
 }
-COMMON = ("in_channels", "out_channels", "num_parameters", "padding", "residual_scale", "embedding")
+COMMON = (
+    *("in_channels", "out_channels", "previous_frames", "num_parameters", "padding"),
+    *("residual_scale", "embedding"),
+)
 
 pytestmark = pytest.mark.parametrize("make", KINDS.values(), ids=list(KINDS))
 
 
 def test_one_set_of_options_makes_any(make):
     options = dict(
-        zip(COMMON, (2, 3, 4, "zeros", None, 5), strict=True)  # none of them the default
+        zip(COMMON, (2, 3, 6, 4, "zeros", None, 5), strict=True)  # none of them the default
     )
     model = make(**options)
     assert isinstance(model, StepModel)
     assert {name: getattr(model.config, name) for name in COMMON} == options
-    assert model.config.num_outputs == 3
+    assert (model.config.num_inputs, model.config.num_outputs) == (12, 3)
     with pytest.raises(dataclasses.FrozenInstanceError):
         model.config.padding = "circular"
 
@@ -124,6 +127,47 @@ class TestRollout:
             make().rollout(state, num_steps=1, checkpoint_every=-1)
         with pytest.raises(ValueError, match="1 input and 2 output"):
             make(out_channels=2, residual_scale=None).rollout(state, num_steps=2)
+
+
+class TestPreviousFrames:
+    def test_starts_from_the_last_one(self, make):
+        model = make(in_channels=2, previous_frames=3)
+        frames = torch.randn(2, 4, 2, 8, 8)
+        assert torch.equal(model(model.state_of(frames)), frames[:, -1])
+        path = model.rollout(model.state_of(frames), num_steps=2)
+        assert torch.equal(path, frames[:, -1:].expand(-1, 2, -1, -1, -1))
+
+    def test_each_of_them_matters_in_its_place(self, make, shaken):
+        model = shaken(make(previous_frames=3, residual_scale=None), size=0.2)
+        frames = torch.randn(1, 3, 1, 8, 8)
+        after = model(model.state_of(frames))
+        for order in ([1, 0, 2], [0, 2, 1], [2, 1, 0]):
+            assert not torch.allclose(model(model.state_of(frames[:, order])), after, atol=1e-4)
+
+    @pytest.mark.parametrize("every", [0, 1, 2, 3])
+    def test_a_rollout_moves_on_by_a_frame(self, make, shaken, every):
+        model = shaken(make(in_channels=2, previous_frames=2, num_parameters=2), size=0.1)
+        frames, theta = torch.randn(3, 2, 2, 8, 8), torch.rand(3, 2)
+        start = model.state_of(frames)
+        path = model.rollout(start, theta, num_steps=4, checkpoint_every=every)
+        for step in range(4):
+            new = model(torch.cat([frames[:, -2], frames[:, -1]], dim=1), theta)
+            assert_close(path[:, step], new)
+            frames = torch.cat([frames, new[:, None]], dim=1)
+
+    def test_one_frame_is_the_state_itself(self, make):
+        frames = torch.randn(2, 3, 2, 8, 8)
+        assert torch.equal(make(in_channels=2).state_of(frames), frames[:, 2])
+
+    @pytest.mark.usefixtures("unchecked")
+    def test_too_few_are_refused(self, make):
+        model = make(in_channels=2, previous_frames=2)
+        with pytest.raises(ValueError, match=r"at least 2 in time, got \(1, 1, 2, 8, 8\)"):
+            model.state_of(torch.zeros(1, 1, 2, 8, 8))
+        with pytest.raises(ValueError, match=r"\(sample, 4, height, width\), got \(1, 2, 8, 8\)"):
+            model(torch.zeros(1, 2, 8, 8))
+        with pytest.raises(ValueError, match="previous_frames must be at least 1, got 0"):
+            make(previous_frames=0)
 
 
 def gradients(model, state, theta, *, checkpoint_every):

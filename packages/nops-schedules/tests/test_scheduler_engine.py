@@ -62,6 +62,69 @@ def test_a_scale_multiplies_what_the_engine_sees():
     assert "spectrumError" not in moved(2, scale={"spectrumError": 0.0}).active(**AT)
 
 
+MEASURED = {"spectrumError": "rest / spectrum"}
+LATER = {"warmup_epochs": 2, "min_epochs_before_adapt": 1}
+
+
+def fed(scheduler, first, *norms, **more):
+    for epoch, (rest, spectrum) in enumerate(norms, start=first):
+        values = {"spectrum_error": 0.5, "rest": rest, "spectrum": spectrum, **more}
+        scheduler.observe(values, epoch=epoch, step=9 * epoch, split="valid")
+    return scheduler
+
+
+def test_a_scale_is_measured_once_at_the_end_of_the_warm_up():
+    scheduler = FlexibleLossScheduler(soon(**LATER), terms=BASE, scale=MEASURED)
+    assert scheduler.terms["spectrumError"] == 0.7  # it will have a weight, however much
+    fed(scheduler, 0, (9.0, 3.0), (8.0, 2.0), (7.0, 2.0))
+    assert scheduler.scale == {"spectrumError": None}
+    fed(scheduler, 3, (1.0, 4.0), (1.0, 5.0))  # epoch 3 is the first from which it may adapt
+    assert scheduler.scale == {"spectrumError": 0.25}
+    assert scheduler.weights(**AT)["spectrumError"] == pytest.approx(0.1 * 0.25)
+    assert scheduler.get_loss_weights()["spectrumError"] == pytest.approx(0.1)
+    kinds = [event.kind for event in scheduler.events]
+    assert kinds == ["warmup_complete", "scale", "adaptation"]
+    told = str(scheduler.events[1])
+    assert told == (
+        "epoch 3, scale: the weight of spectrumError is multiplied by 0.25 from now on: rest / spectrum."
+    )
+
+
+def test_a_term_has_no_weight_before_its_scale_is_known():
+    scheduler = FlexibleLossScheduler(soon(initial_weight_target=0.2), scale=MEASURED)
+    assert "spectrumError" not in scheduler.active(**AT)
+    useless = ((1.0, 0.0), (math.nan, 1.0), (1.0, math.inf), (-1.0, 2.0))
+    fed(scheduler, 0, *useless)  # the position moves, the weight waits
+    assert scheduler.weights(**AT)["spectrumError"] == 0.0
+    assert scheduler.get_loss_weights()["spectrumError"] > 0.2
+    fed(scheduler, 4, (1.0, 2.0))
+    held = scheduler.get_loss_weights()["spectrumError"]
+    assert scheduler.weights(**AT)["spectrumError"] == pytest.approx(0.5 * held)
+
+
+@pytest.mark.parametrize("cut", range(7))
+def test_a_measured_scale_goes_through_a_checkpoint(cut):
+    norms = [(1.0 + epoch, 3.0 + epoch**2) for epoch in range(7)]
+    whole = fed(FlexibleLossScheduler(soon(**LATER), scale=MEASURED), 0, *norms)
+    first = fed(FlexibleLossScheduler(soon(**LATER), scale=MEASURED), 0, *norms[:cut])
+    other = FlexibleLossScheduler(soon(**LATER), scale=MEASURED)
+    other.load_state_dict(through_file(first.state_dict()))
+    assert fed(other, cut, *norms[cut:]).state_dict() == whole.state_dict()
+    assert other.weights(**AT) == whole.weights(**AT)
+    assert other.scale == {"spectrumError": 4 / 12}
+
+
+def test_a_scale_that_cannot_be_measured_is_told_at_once():
+    with pytest.raises(
+        ValueError, match=r"scale of 'spectrumError' 'rest' is not among .*spectrum"
+    ):
+        moved(0, scale=MEASURED)
+    with pytest.raises(ValueError, match="a disabled schedule has none: give a number"):
+        FlexibleLossScheduler(SchedulerParams(), scale=MEASURED)
+    with pytest.raises(ValueError, match=r"scale\.spectrumError must be a name, got ' '"):
+        FlexibleLossScheduler(soon(), scale={"spectrumError": " "})
+
+
 def test_a_weight_that_has_come_down_to_zero_is_not_computed():
     scheduler = moved(10, soon(final_weight_source=0.0))
     assert scheduler.state == "COMPLETE"

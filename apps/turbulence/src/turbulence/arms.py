@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from nops_schedules import SchedulerParams, simulate
-from nops_train import InputError, RunFolder, parse_config, read_events
+from nops_train import InputError, RunFolder, load_checkpoint, parse_config, read_events
 
 from turbulence.config import TurbulenceConfig
 from turbulence.config_loss import SPECTRUM_TERMS
@@ -31,6 +31,7 @@ def arm_config(
     *,
     seed: int,
     matched: Mapping[str, float] | None = None,
+    scale: float = 1.0,
 ) -> TurbulenceConfig:
     """The configuration of one run: one arm, one seed, its weights as they will be used.
 
@@ -39,12 +40,15 @@ def arm_config(
         arm: One of `config.arms`.
         seed: Of training.
         matched: Average weights of the schedule's run, for the arm `matched`.
+        scale: What `loss.spectrum_scale: auto` is in an arm of constant weights.
     """
     plain = config.model_dump(mode="json")
     plain |= {"arms": [arm if arm in ("schedule", "field") else "constant"], "seeds": []}
     plain["train"] |= {"seed": seed}
     if arm != "schedule":
         plain["weighting"] = {"kind": "constant"}
+        if config.loss.is_measured:
+            plain["loss"]["spectrum_scale"] = scale
         plain["loss"] |= _constant_weights(config, arm, matched=matched)
     return parse_config(TurbulenceConfig, plain, source=f"arm {arm}")
 
@@ -89,8 +93,45 @@ def final_weights(params: SchedulerParams) -> dict[str, float]:
     return dict(simulate(walk, [1.0] * (3 * segments + 3)).weights[-1])
 
 
+def follows_schedule(config: TurbulenceConfig, arm: str) -> bool:
+    """Whether an arm takes a figure from the schedule's run, which then must come before."""
+    return arm == "matched" or (arm == "static" and config.loss.is_measured)
+
+
+def schedules_figures(run: RunFolder, arm: str) -> dict[str, Any]:
+    """What an arm that follows the schedule takes from its run, as arguments of `arm_config`.
+
+    Raises:
+        InputError: If the run is too short to give it.
+    """
+    if arm == "matched":
+        return {"matched": average_weights(run)}
+    scale = measured_scale(run)
+    if scale is None:
+        raise InputError(
+            f"{run.path}: the warm-up of its schedule did not end, so loss.spectrum_scale: auto was "
+            f"not measured, which arm {arm} needs; train longer, or give a number"
+        )
+    return {"scale": scale}
+
+
+def measured_scale(run: RunFolder) -> float | None:
+    """What `loss.spectrum_scale: auto` was found to be in a schedule's run; None before that."""
+    return load_checkpoint(run.checkpoints.path)["weighting"]["scale"].get("spectrumError")
+
+
+def scale_text(run: RunFolder, config: TurbulenceConfig) -> str:
+    """`loss.spectrum_scale` of a schedule's run in words."""
+    if not config.loss.is_measured:
+        return f"{config.loss.spectrum_scale:g}"
+    scale = measured_scale(run)
+    return "auto, not measured yet," if scale is None else f"{scale:.4g}, measured,"
+
+
 def average_weights(run: RunFolder) -> dict[str, float]:
     """Each term's mean weight over the optimizer steps of a run, `spectrum_scale` taken off.
+
+    One that was measured is left in: it was no constant.
 
     Raises:
         InputError: If the run's log has no epoch.
@@ -99,7 +140,8 @@ def average_weights(run: RunFolder) -> dict[str, float]:
     steps = sum(event["applied"] for event in epochs)
     if not steps:
         raise InputError(f"{run.path}: no epoch in its log, so no average of its weights")
-    scale = {"spectrumError": run.config["loss"]["spectrum_scale"]}
+    given = run.config["loss"]["spectrum_scale"]
+    scale = {"spectrumError": 1.0 if given == "auto" else given}
     names = {name for event in epochs for name in event["weight"]}
     return {
         name: sum(event["applied"] * event["weight"].get(name, 0.0) for event in epochs)

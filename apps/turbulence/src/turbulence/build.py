@@ -21,6 +21,7 @@ from nops_train import InputError, join_world
 
 from turbulence.arms import final_weights
 from turbulence.config import TurbulenceConfig
+from turbulence.config_loss import OWN_GRADIENT, REST_GRADIENT
 from turbulence.config_weighting import ConstantConfig
 from turbulence.data_fields import (
     domain_of,
@@ -28,6 +29,7 @@ from turbulence.data_fields import (
     parameter_columns,
     published_moments,
 )
+from turbulence.gradients import GradientNorms
 from turbulence.task import FlowTask
 from turbulence.terms import Domain, check_domain, check_terms, make_metrics, make_terms
 
@@ -117,7 +119,7 @@ def _windows(
     config: TurbulenceConfig, reader: WellReader, columns: tuple[int, ...], *, stride: int
 ) -> Picked:
     """Every `stride`-th window within `data.num_steps`, of the trajectories that are used."""
-    length = config.train.unroll + 1
+    length = config.model.previous_frames + config.train.unroll
     count = getattr(config.data, f"num_{reader.split}")
     steps = min(reader.num_frames - 1, config.data.num_steps)
     items = _starts(reader, count=count, length=length, steps=steps, stride=stride)
@@ -142,6 +144,7 @@ def build_model(config: TurbulenceConfig, bundle: Bundle) -> StepModel:
     settings = config.model
     common = {
         "in_channels": len(bundle.channels),
+        "previous_frames": settings.previous_frames,
         "num_parameters": len(bundle.parameters),
         "padding": "circular" if all(bundle.domain.periodic) else "zeros",
         "residual_scale": bundle.normaliser.increment_scale if settings.residual else None,
@@ -177,13 +180,17 @@ def build_task(config: TurbulenceConfig, bundle: Bundle, model: StepModel) -> Fl
     moving = {name: terms[name] for name in sorted(used)}
     check_terms(moving, bundle.domain, channels=len(bundle.channels))
     metrics = make_metrics(config.loss, bundle.domain)
-    check_monitors(config, [*metrics, "val_loss", *moving])
+    weights = end_weights(config)
+    gradients = GradientNorms(terms=terms, weights=weights) if config.loss.is_measured else None
+    more = () if gradients is None else (OWN_GRADIENT, REST_GRADIENT)
+    check_monitors(config, [*metrics, "val_loss", *more, *moving])
     return FlowTask(
         model=model,
         terms=terms,
         metrics_of=metrics,
-        val_weights=end_weights(config),
+        val_weights=weights,
         fade=config.loss.fadeInPredLoss,
+        gradients=gradients,
         noise=config.train.noise,
     )
 
@@ -206,7 +213,7 @@ def check_monitors(config: TurbulenceConfig, names: Sequence[str]) -> None:
 
 
 def end_weights(config: TurbulenceConfig) -> dict[str, float]:
-    """Weights at the end of training, scales included."""
+    """Weights at the end of training, scales included, but for one that is measured."""
     weights, scales = config.loss.weights(), config.loss.scales()
     if not isinstance(config.weighting, ConstantConfig):
         weights |= final_weights(config.weighting.params())
@@ -223,7 +230,7 @@ def build_weighting(
     moving = FlexibleLossScheduler(params).terms
     base = config.loss.weights()
     terms = {name: weight for name, weight in base.items() if weight or name in moving}
-    scales = {name: scale for name, scale in config.loss.scales().items() if name in terms}
+    scales = {name: scale for name, scale in config.loss.factors().items() if name in terms}
     return FlexibleLossScheduler(params, terms=terms, scale=scales, on_mismatch=on_mismatch)
 
 

@@ -178,4 +178,4 @@ def replayed_schedule(one: Scored) -> Simulation | None:
         {**raw.get(epoch, {}), **metrics[epoch]} if epoch in metrics else None
         for epoch in range(last + 1)
     ]
-    return simulate(one.config.weighting.params(), trace)
+    return simulate(one.config.weighting.params(), trace, scale=one.config.loss.factors())

@@ -140,6 +140,7 @@ class ModelConfig(Config):
     modes: int | None = Field(
         12, ge=1, description="Waves kept per axis, of uafno and fno; null keeps all (uafno)."
     )
+    previous_frames: int = Field(1, ge=1, le=100, description="Frames that a step sees.")
     embedding: int = Field(
         32, ge=1, le=MOST_CHANNELS, description="Width of the parameters' embedding."
     )
@@ -165,7 +166,9 @@ class FlowTrainConfig(TrainConfig):
     )
     unroll: int = Field(2, ge=1, description="Steps that are predicted and trained through.")
     noise: float = Field(
-        0.0, ge=0, description="Deviation of noise on the first frame, in units of training."
+        0.0,
+        ge=0,
+        description="Deviation of noise on the frames to start from, in units of training.",
     )
     lr_gamma: float = Field(
         1.0,
@@ -257,13 +260,14 @@ class TurbulenceConfig(Config):
 
     @model_validator(mode="after")
     def _windows_fit(self) -> "TurbulenceConfig":
-        steps = self.data.num_steps
+        steps, before = self.data.num_steps, self.model.previous_frames - 1
+        more = f" after the {before} that model.previous_frames adds" if before else ""
         for key, needed in (
             ("train.unroll", self.train.unroll),
             ("evaluate.rollout", self.evaluate.rollout),
         ):
-            if needed > steps:
-                raise ValueError(f"{key} = {needed} is beyond data.num_steps = {steps}")
+            if needed + before > steps:
+                raise ValueError(f"{key} = {needed}{more} is beyond data.num_steps = {steps}")
         return self
 
     @model_validator(mode="after")
@@ -278,14 +282,36 @@ class TurbulenceConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _scale_is_measurable(self) -> "TurbulenceConfig":
+        if not self.loss.is_measured:
+            return self
+        if self.weighting.kind != "scheduler":
+            raise ValueError(
+                "loss.spectrum_scale is auto, which is measured at the end of the schedule's warm-up, "
+                f"and weighting.kind is {self.weighting.kind}; give a number"
+            )
+        if "static" in self.arms and "schedule" not in self.arms:
+            raise ValueError(
+                "arm static with loss.spectrum_scale: auto takes the scale from arm schedule, which "
+                "arms lacks"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _weights_fit(self) -> "TurbulenceConfig":
         if self.weighting.kind == "constant":
             if "constant" in self.arms:
                 check_leaves_a_phase(self.loss.weights(), where="loss")
             return self
         params = checked_params(self.weighting, self.loss)
-        for place, weights in self.weighting.waypoint_weights(params).items():
+        waypoints = self.weighting.waypoint_weights(params)
+        for place, weights in waypoints.items():
             check_leaves_a_phase({**self.loss.weights(), **weights}, where=f"weighting, {place}")
+        if self.loss.is_measured and not [*waypoints.values()][-1].get("spectrumError"):
+            raise ValueError(
+                "loss.spectrum_scale is auto, but the schedule ends without spectrumError; expected "
+                "it among weighting.target_components or roles"
+            )
         return self
 
     @property

@@ -1,7 +1,7 @@
 """The loss section: terms by name, their base weights, and how spectra are compared."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from nops_train import Config
 from pydantic import Field, field_validator, model_validator
@@ -17,6 +17,8 @@ FOURIER_TERMS = (
     "sobolevError",
 )
 REGULARISERS = ("regMeanStd", "regDiv")
+OWN_GRADIENT, REST_GRADIENT = "gradient_spectrum", "gradient_rest"  # metrics, see `gradients`
+MEASURED_SCALE = f"{REST_GRADIENT} / {OWN_GRADIENT}"  # weights are shares of the gradient norm then
 TERMS = (*RECONSTRUCTION, *PHASE_AWARE, *SPECTRUM_TERMS, *REGULARISERS)
 
 
@@ -69,8 +71,10 @@ class LossConfig(Config):
     spectrum_kind: Literal["log", "relative_log"] = Field(
         "log", description="What spectrumError is: free of units, or the published definition."
     )
-    spectrum_scale: float = Field(
-        1.0, gt=0, description="Factor on the weight of spectrumError, outside the schedule."
+    spectrum_scale: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        1.0,
+        description="Factor on the weight of spectrumError, outside the schedule; auto measures it "
+        "once, at the end of the schedule's warm-up, so that weights are shares of the gradient norm.",
     )
     spectrum_options: SpectrumOptions = Field(
         SpectrumOptions(), description="How spectral terms and metrics read a field."
@@ -115,9 +119,19 @@ class LossConfig(Config):
         absent = {*RECONSTRUCTION, *(("predLSIM",) if self.lsim is None else ())}
         return {name: getattr(self, name) for name in TERMS if name not in absent}
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether the scale of the spectrum's weight is measured in training."""
+        return self.spectrum_scale == "auto"
+
+    def factors(self) -> dict[str, float | str]:
+        """Factors on weights as a schedule takes them: a measured one is an expression of metrics."""
+        return {**self.scales(), **({"spectrumError": MEASURED_SCALE} if self.is_measured else {})}
+
     def scales(self) -> dict[str, float]:
-        """Factors on weights, outside any schedule."""
-        return {"spectrumError": self.spectrum_scale}
+        """Factors on weights, outside any schedule; 1 for one that is measured."""
+        scale = self.spectrum_scale
+        return {"spectrumError": 1.0 if isinstance(scale, str) else scale}
 
 
 def check_leaves_a_phase(weights: Mapping[str, float], *, where: str) -> None:

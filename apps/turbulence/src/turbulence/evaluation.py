@@ -102,13 +102,13 @@ def evaluate_model(config: TurbulenceConfig, bundle: Bundle, model: StepModel) -
         bundle: Of its data.
         model: The emulator, with the weights to be scored.
     """
-    initial, target, parameters, repeats = _test_set(config, bundle)
+    history, target, parameters, repeats = _test_set(config, bundle)
     model.eval()
-    pred = _rollout(model, initial, parameters, config)
+    pred = _rollout(model, history, parameters, config)
     if bundle.domain.mask is not None:  # cells in an obstacle are nobody's error
         pred = pred.where(bundle.domain.mask, target)
     options: dict[str, Any] = {"bootstrap": config.evaluate.bootstrap}
-    rivals = {"model": pred, PERSISTENCE: initial[:, None].expand_as(target)}
+    rivals = {"model": pred, PERSISTENCE: history[:, -1:].expand_as(target)}
     if len(target) > repeats:
         rivals[INDEPENDENT] = target.roll(repeats, dims=0)
     interval = bundle.frame_interval
@@ -132,34 +132,36 @@ def evaluate_model(config: TurbulenceConfig, bundle: Bundle, model: StepModel) -
 
 
 def _test_set(config: TurbulenceConfig, bundle: Bundle) -> tuple[Tensor, Tensor, Tensor, int]:
-    """First frames, truths and parameters of all rollouts, and rollouts per trajectory.
+    """Frames to start from, truths and parameters of all rollouts, and rollouts per trajectory.
 
     Rollouts of one trajectory follow each other in it without overlap, and in the result too.
     """
-    reader, steps = bundle.test, config.evaluate.rollout
+    reader, steps, given = bundle.test, config.evaluate.rollout, config.model.previous_frames
     frames, parameters, starts = [], [], []
     for sample in range(config.data.num_test):
-        starts = list(range(0, config.data.num_steps - steps + 1, steps))
+        starts = list(range(0, config.data.num_steps - given - steps + 2, steps))
         for start in starts:
-            frames.append(reader.read(sample, start=start, stop=start + steps + 1))
+            frames.append(reader.read(sample, start=start, stop=start + given + steps))
             parameters.append(reader.parameters[sample, list(bundle.parameters)])
     normalised = bundle.normaliser.normalise(torch.stack(frames))
-    return normalised[:, 0], normalised[:, 1:], torch.stack(parameters), len(starts)
+    return normalised[:, :given], normalised[:, given:], torch.stack(parameters), len(starts)
 
 
 def _rollout(
-    model: StepModel, initial: Tensor, parameters: Tensor, config: TurbulenceConfig
+    model: StepModel, history: Tensor, parameters: Tensor, config: TurbulenceConfig
 ) -> Tensor:
     """The model's rollouts, batch by batch, on the CPU."""
-    return torch.cat(list(_parts(model, initial, parameters, config)))
+    return torch.cat(list(_parts(model, history, parameters, config)))
 
 
 def _parts(
-    model: StepModel, initial: Tensor, parameters: Tensor, config: TurbulenceConfig
+    model: StepModel, history: Tensor, parameters: Tensor, config: TurbulenceConfig
 ) -> Iterator[Tensor]:
     device, size = next(model.parameters()).device, config.train.batch_size
-    for state, given in zip(initial.split(size), parameters.split(size), strict=True):
+    for frames, given in zip(history.split(size), parameters.split(size), strict=True):
         theta = given.to(device) if given.shape[1] else None
         with torch.no_grad():
-            pred = model.rollout(state.to(device), theta, num_steps=config.evaluate.rollout)
+            pred = model.rollout(
+                model.state_of(frames).to(device), theta, num_steps=config.evaluate.rollout
+            )
         yield pred.cpu()

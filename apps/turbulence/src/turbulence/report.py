@@ -19,7 +19,7 @@ from nops_train import InputError, Invocation, Study, read_events
 from rich.console import Console
 from rich.table import Table
 
-from turbulence.arms import ARM_TEXTS
+from turbulence.arms import ARM_TEXTS, scale_text
 from turbulence.comparison import (
     FIGURES,
     Scored,
@@ -249,7 +249,7 @@ def _schedule_section(report: Report, scored: Sequence[Scored]) -> None:
         report.add_figure(
             plot_schedule(replay, metric=metric.replace("_", " ")),
             name=f"schedule_{name}",
-            caption=f"{name}: weights above (`spectrum_scale` = {one.config.loss.spectrum_scale:g} "
+            caption=f"{name}: weights above (`spectrum_scale` = {scale_text(one.run, one.config)} "
             "comes on top), and below what was watched.",
         )
         rows = [

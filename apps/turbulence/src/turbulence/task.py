@@ -1,14 +1,14 @@
 """What the engine trains and validates: rollouts of a few steps, in units of training."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from nops_models import StepModel
 from nops_schedules import fade_in
 from torch import Tensor
 
+from turbulence.gradients import GradientNorms
 from turbulence.terms import Function, per_sample
 
 Batch = Mapping[str, Tensor]
@@ -17,9 +17,10 @@ FADED = ("predFieldError", "predLSIM")
 
 @dataclass(frozen=True, kw_only=True)
 class FlowTask:
-    """Terms and metrics of rollouts of all frames of a batch but the first.
+    """Terms and metrics of rollouts of all frames of a batch but those that the model starts from.
 
-    Batches hold normalised `frames` [B, steps + 1, C, H, W] and `parameters` [B, P].
+    Batches hold normalised `frames` [B, n + steps, C, H, W], n being the model's `previous_frames`,
+    and `parameters` [B, P].
 
     Attributes:
         model: One step of the flow.
@@ -28,7 +29,8 @@ class FlowTask:
         val_weights: Weights at the end of training, of the metric `val_loss`: so the schedule does
             not move it.
         fade: Epochs over which the frames after the first predicted one fade in.
-        noise: Deviation of the noise on the first frame, in training.
+        gradients: Measures gradients at the prediction, as further metrics; None where none are asked for.
+        noise: Deviation of the noise on the frames that a rollout starts from, in training.
     """
 
     model: StepModel
@@ -36,16 +38,17 @@ class FlowTask:
     metrics_of: Mapping[str, Function]
     val_weights: Mapping[str, float]
     fade: tuple[float, float] = (-1, 0)
+    gradients: GradientNorms | None = None
     noise: float = 0.0
 
     def losses(
         self, batch: Batch, *, epoch: int, step: int, active: frozenset[str]
     ) -> dict[str, Tensor]:
         """The active terms, each the mean over samples, frames and channels."""
-        first = batch["frames"][:, 0]
+        start = self._start(batch)
         if self.noise:
-            first = first + self.noise * torch.randn_like(first)
-        pred, target = self._rollout(batch, first)
+            start = start + self.noise * torch.randn_like(start)
+        pred, target = self._rollout(batch, start)
         factor = fade_in(epoch, self.fade)
         return {
             name: faded(self.terms[name](pred, target), factor if name in FADED else 1.0).mean()
@@ -54,19 +57,24 @@ class FlowTask:
 
     def metrics(self, batch: Batch) -> dict[str, Tensor]:
         """Every metric [B], and `val_loss`, the total at the weights of the end."""
-        pred, target = self._rollout(batch, batch["frames"][:, 0])
+        pred, target = self._rollout(batch, self._start(batch))
         found = {name: per_sample(f(pred, target)) for name, f in self.metrics_of.items()}
         total = torch.zeros_like(found["field_error"])
         for name, weight in self.val_weights.items():
             if weight > 0:
                 total = total + weight * per_sample(self.terms[name](pred, target))
+        if self.gradients is not None:
+            found |= self.gradients(pred, target)
         return {**found, "val_loss": total}
 
-    def _rollout(self, batch: Batch, first: Tensor) -> tuple[Tensor, Tensor]:
-        target = batch["frames"][:, 1:]
+    def _start(self, batch: Batch) -> Tensor:
+        return self.model.state_of(batch["frames"][:, : self.model.config.previous_frames])
+
+    def _rollout(self, batch: Batch, start: Tensor) -> tuple[Tensor, Tensor]:
+        target = batch["frames"][:, self.model.config.previous_frames :]
         parameters = batch["parameters"]
         given = parameters if parameters.shape[1] else None
-        return self.model.rollout(first, given, num_steps=target.shape[1]), target
+        return self.model.rollout(start, given, num_steps=target.shape[1]), target
 
 
 def faded(values: Tensor, factor: float) -> Tensor:
@@ -74,25 +82,3 @@ def faded(values: Tensor, factor: float) -> Tensor:
     if factor == 1.0 or values.ndim < 2:
         return values
     return torch.cat([values[:, :1], factor * values[:, 1:]], dim=1)
-
-
-class NormalisedBatches:
-    """A source of batches on their way to the engine: units of training, and no more than so many.
-
-    Args:
-        batches: Of fields in the data's units.
-        normalise: Maps `frames` to units of training.
-        limit: Batches per epoch at most; None takes all.
-    """
-
-    def __init__(
-        self, batches: Any, normalise: Callable[[Tensor], Tensor], *, limit: int | None = None
-    ) -> None:
-        self._batches, self._normalise = batches, normalise
-        self.num_batches = min(batches.num_batches, limit or batches.num_batches)
-
-    def batches(self, *, epoch: int, skip: int) -> Iterator[dict[str, Tensor]]:
-        """The epoch's batches after the first `skip`."""
-        source = self._batches.batches(epoch=epoch, skip=skip)
-        for _, batch in zip(range(self.num_batches - skip), source, strict=False):
-            yield {**batch, "frames": self._normalise(batch["frames"])}

@@ -17,7 +17,7 @@ from nops_train import (
     resumed_config,
 )
 
-from turbulence.arms import ARM_TEXTS, arm_config, average_weights
+from turbulence.arms import ARM_TEXTS, arm_config, follows_schedule, schedules_figures
 from turbulence.build import (
     Bundle,
     build_model,
@@ -49,7 +49,7 @@ def train_study(config: TurbulenceConfig, call: Invocation) -> Study:
     print_notes(config)
     generated = time.monotonic()
     for seed in config.all_seeds:
-        for arm in sorted(config.arms, key=lambda arm: arm == "matched"):
+        for arm in sorted(config.arms, key=lambda arm: follows_schedule(config, arm)):
             print(f"\n{arm}, seed {seed}: {ARM_TEXTS[arm]}", flush=True)
             train_arm(config, arm, seed=seed, study=study, call=call)
     if world.is_main:
@@ -91,8 +91,10 @@ def train_arm(
     config: TurbulenceConfig, arm: str, *, seed: int, study: Study, call: Invocation
 ) -> None:
     """Train one run of the comparison, or go on with it; on one rank, evaluate it."""
-    earlier = RunFolder.at(study.path / f"schedule_s{seed}") if arm == "matched" else None
-    own = arm_config(config, arm, seed=seed, matched=earlier and average_weights(earlier))
+    figures = {}
+    if follows_schedule(config, arm):
+        figures = schedules_figures(RunFolder.at(study.path / f"schedule_s{seed}"), arm)
+    own = arm_config(config, arm, seed=seed, **figures)
     bundle = open_bundle(own)
     torch.manual_seed(seed)
     model = build_model(own, bundle)

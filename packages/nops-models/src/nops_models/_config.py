@@ -18,10 +18,16 @@ class StepConfig(abc.ABC):
 
     in_channels: int = 1
     out_channels: int | None = None
+    previous_frames: int = 1
     num_parameters: int = 0
     padding: Padding = "circular"
     residual_scale: float | tuple[float, ...] | None = 0.1
     embedding: int = 64
+
+    @property
+    def num_inputs(self) -> int:
+        """Channels of the state: those of all the frames that a step sees."""
+        return self.previous_frames * self.in_channels
 
     @property
     def num_outputs(self) -> int:
@@ -83,8 +89,10 @@ class UAFNOConfig(PyramidConfig):
     """Everything that fixes a U-AFNO's parameters and their use.
 
     Attributes:
-        in_channels: Channels of the state.
-        out_channels: Channels of the output; None: those of the state.
+        in_channels: Channels of a frame, C.
+        out_channels: Channels of the output; None: those of a frame.
+        previous_frames: Frames n that a step sees: a state is the last n, oldest first, as n·C
+            channels.
         num_parameters: Numbers that condition the operator, P; 0: none.
         base_channels: Channels b of the stem; level l has min(2^(l+1), 8)·b.
         encoder_levels: Times the grid is halved.
@@ -97,8 +105,8 @@ class UAFNOConfig(PyramidConfig):
         norm: Normalisation after each convolution: "none", "group" (8 groups) or "instance".
             Normalisation removes amplitude, which is physics in most fields.
         padding: "circular" for periodic domains, "zeros" for the rest.
-        residual_scale: s in next state = state + s·F, one number or one per channel, in the
-            state's unit; the standard deviation of one-step increments is a good choice. None:
+        residual_scale: s in next frame = last frame + s·F, one number or one per channel, in the
+            frame's unit; the standard deviation of one-step increments is a good choice. None:
             the output is F alone.
         embedding: Width of the embedded parameters.
         dropout: Share of features dropped in training, inside residual blocks and MLPs.
@@ -135,8 +143,10 @@ class UNetConfig(PyramidConfig):
     """Everything that fixes a U-net's parameters and their use.
 
     Attributes:
-        in_channels: Channels of the state.
-        out_channels: Channels of the output; None: those of the state.
+        in_channels: Channels of a frame, C.
+        out_channels: Channels of the output; None: those of a frame.
+        previous_frames: Frames n that a step sees: a state is the last n, oldest first, as n·C
+            channels.
         num_parameters: Numbers that condition the operator, P; 0: none.
         base_channels: Channels b of the stem; level l has min(2^(l+1), 8)·b.
         encoder_levels: Times the grid is halved.
@@ -145,7 +155,7 @@ class UNetConfig(PyramidConfig):
         norm: Normalisation after each convolution: "none", "group" (8 groups) or "instance".
             Normalisation removes amplitude, which is physics in most fields.
         padding: "circular" for periodic domains, "zeros" for the rest.
-        residual_scale: s in next state = state + s·F, as for `UAFNOConfig`.
+        residual_scale: s in next frame = last frame + s·F, as for `UAFNOConfig`.
         embedding: Width of the embedded parameters.
         dropout: Share of features dropped in training, inside residual blocks.
 
@@ -166,8 +176,10 @@ class FNOConfig(StepConfig):
     """Everything that fixes an FNO's parameters and their use.
 
     Attributes:
-        in_channels: Channels of the state.
-        out_channels: Channels of the output; None: those of the state.
+        in_channels: Channels of a frame, C.
+        out_channels: Channels of the output; None: those of a frame.
+        previous_frames: Frames n that a step sees: a state is the last n, oldest first, as n·C
+            channels.
         num_parameters: Numbers that condition the operator, P; 0: none.
         base_channels: Channels inside.
         num_layers: Fourier layers.
@@ -175,7 +187,7 @@ class FNOConfig(StepConfig):
         mlp_ratio: Hidden width of the last two pointwise layers over `base_channels`.
         padding: "circular" for periodic domains. "zeros" lets the layers work on a domain that is
             an eighth longer along each axis, zero there, so that opposite edges are no neighbours.
-        residual_scale: s in next state = state + s·F, as for `UAFNOConfig`.
+        residual_scale: s in next frame = last frame + s·F, as for `UAFNOConfig`.
         embedding: Width of the embedded parameters.
 
     Raises:
@@ -208,7 +220,7 @@ class FNOConfig(StepConfig):
 
 
 def _check_step(config: StepConfig) -> None:
-    _check_at_least(config, 1, "in_channels", "embedding")
+    _check_at_least(config, 1, "in_channels", "previous_frames", "embedding")
     _check_at_least(config, 0, "num_parameters")
     _check_optional(config, "out_channels")
     _check_choice("padding", config.padding, get_args(Padding))

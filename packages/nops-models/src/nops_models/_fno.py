@@ -43,7 +43,7 @@ class FNO(StepModel[FNOConfig]):
         self.config = config
         channels, hidden = config.base_channels, config.mlp_ratio * config.base_channels
         self.embed = embedding_layers(config)
-        self.lift = nn.Conv2d(config.in_channels, channels, 1)
+        self.lift = nn.Conv2d(config.num_inputs, channels, 1)
         self.layers = nn.ModuleList(_FourierLayer(config) for _ in range(config.num_layers))
         self.project = nn.Conv2d(channels, hidden, 1)
         self.output = output_layer(hidden, config)

@@ -63,7 +63,7 @@ class PyramidModel(StepModel[ConfigT], Generic[ConfigT]):
         """Features inside the step from `state`.
 
         Args:
-            state: Current state [B, C, H, W].
+            state: Current state [B, n·C, H, W].
             which: "bottleneck", "skips" or "all".
             skip_levels: Levels of the skips to return, 0 the finest; None: all.
             parameters: Operator parameters [B, P].
@@ -107,7 +107,7 @@ class Encoder(nn.Module):
         super().__init__()
         options = _options(config)
         channels = config.base_channels
-        self.stem = ConvBlock(config.in_channels, channels, **options)
+        self.stem = ConvBlock(config.num_inputs, channels, **options)
         self.levels = nn.ModuleList()
         self.downs = nn.ModuleList()
         for out_channels in config.level_channels:
@@ -117,7 +117,7 @@ class Encoder(nn.Module):
             channels = out_channels
 
     def forward(self, state: Tensor, condition: Tensor | None) -> tuple[Tensor, list[Tensor]]:
-        """Coarsest features and the skips, finest first, of a state `[B, C, H, W]`."""
+        """Coarsest features and the skips, finest first, of a state `[B, n·C, H, W]`."""
         features = self.stem(state, condition=condition)
         skips = []
         for level, down in zip(self.levels, self.downs, strict=True):

@@ -17,9 +17,10 @@ ConfigT = TypeVar("ConfigT", bound=StepConfig)
 class StepModel(nn.Module, abc.ABC, Generic[ConfigT]):
     """One step of a time-dependent operator on a 2-D grid, conditioned on its parameters.
 
-    next state = state + residual_scale·F(state, parameters), or F alone. F ends in a layer that
-    starts at zero, so that an untrained model predicts persistence and the first loss is that of
-    the trivial baseline. `UAFNO`, `UNet` and `FNO` differ in F alone and stand in for each other.
+    next frame = last frame + residual_scale·F(state, parameters), or F alone; the state is the last
+    `previous_frames` frames, one by default. F ends in a layer that starts at zero, so that an
+    untrained model predicts persistence and the first loss is that of the trivial baseline.
+    `UAFNO`, `UNet` and `FNO` differ in F alone and stand in for each other.
 
     Attributes:
         config: Sizes and choices.
@@ -64,12 +65,13 @@ class StepModel(nn.Module, abc.ABC, Generic[ConfigT]):
         """One step.
 
         Args:
-            state: Current state [B, C, H, W], in the unit the model was trained in.
+            state: Current state [B, n·C, H, W]: n = `previous_frames` frames, oldest first, in the
+                unit the model was trained in; `state_of` makes it of frames.
             parameters: Operator parameters [B, P], usually in the unit cube; None if P is 0.
             return_bottleneck: Also return the features of the model's innermost layer.
 
         Returns:
-            Next state, same shape, unit and dtype (other channels with `out_channels`), and with
+            Next frame [B, C, H, W], same unit and dtype (other channels with `out_channels`), and with
             `return_bottleneck` the bottleneck: [B, base·min(2^levels, 8), h, w] on the coarsest
             grid of a U-shaped model; [B, base, H, W] after the last layer of an FNO.
 
@@ -88,11 +90,11 @@ class StepModel(nn.Module, abc.ABC, Generic[ConfigT]):
         *,
         num_steps: int,
         checkpoint_every: int = 0,
-    ) -> Float[Tensor, "sample time channel height width"]:
-        """The model's own trajectory: each output is the next input.
+    ) -> Float[Tensor, "sample time out_channel height width"]:
+        """The model's own trajectory: each output is the last frame of the next input.
 
         Args:
-            state: Start [B, C, H, W].
+            state: Start [B, n·C, H, W], as for `forward`.
             parameters: Operator parameters [B, P], constant along the trajectory.
             num_steps: Steps to take, at least 1.
             checkpoint_every: Steps between stored states; what lies between them is computed again
@@ -100,7 +102,7 @@ class StepModel(nn.Module, abc.ABC, Generic[ConfigT]):
                 gradient changes.
 
         Returns:
-            The states after each step [B, num_steps, C, H, W]; the start is not among them.
+            The frames after each step [B, num_steps, C, H, W]; the start is not among them.
 
         Raises:
             ValueError: As for `forward`, if the output cannot be fed back, or if a number is out of
@@ -117,19 +119,43 @@ class StepModel(nn.Module, abc.ABC, Generic[ConfigT]):
             )
         self._check(state, parameters)
         condition = self._condition(parameters)
-        states = _unroll(
+        frames = _unroll(
             lambda state: self._step(state, condition)[0],
             state,
             num_steps=num_steps,
             every=checkpoint_every,
         )
-        return torch.stack(states, dim=1)
+        return torch.stack(frames, dim=1)
+
+    def state_of(
+        self, frames: Float[Tensor, "sample time channel height width"]
+    ) -> Float[Tensor, "sample all_channel height width"]:
+        """The state after some frames: the last `previous_frames` of them as channels.
+
+        Args:
+            frames: Frames [B, T, C, H, W] in order of time, T at least `previous_frames`.
+
+        Returns:
+            [B, n·C, H, W], oldest first; a view where that is possible.
+
+        Raises:
+            ValueError: If there are fewer frames.
+        """
+        needed = self.config.previous_frames
+        if frames.ndim != 5 or frames.shape[1] < needed:
+            raise ValueError(
+                f"a model of previous_frames={needed} needs frames of shape (sample, time, channel, "
+                f"height, width) with at least {needed} in time, got {tuple(frames.shape)}."
+            )
+        return frames[:, -needed:].flatten(1, 2)
 
     def _step(self, state: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
         features, bottleneck = self._features(self._prepared(state), condition)
         change = self.output(features).to(state.dtype)
-        next_state = change if self.scale is None else state + self.scale.to(state.dtype) * change
-        return next_state, bottleneck
+        if self.scale is None:
+            return change, bottleneck
+        last = state[:, -self.config.in_channels :]
+        return last + self.scale.to(state.dtype) * change, bottleneck
 
     def _prepared(self, state: Tensor) -> Tensor:
         """The state in the weights' precision: an accurate state may be stepped by bf16 weights."""
@@ -142,9 +168,9 @@ class StepModel(nn.Module, abc.ABC, Generic[ConfigT]):
 
     def _check(self, state: Tensor, parameters: Tensor | None) -> None:
         config = self.config
-        if state.ndim != 4 or state.shape[1] != config.in_channels:
+        if state.ndim != 4 or state.shape[1] != config.num_inputs:
             raise ValueError(
-                f"state needs the shape (sample, {config.in_channels}, height, width), "
+                f"state needs the shape (sample, {config.num_inputs}, height, width), "
                 f"got {tuple(state.shape)}."
             )
         config.check_grid(state.shape[-2], state.shape[-1])
@@ -192,21 +218,30 @@ def condition_width(config: StepConfig) -> int | None:
 def _unroll(
     step: Callable[[Tensor], Tensor], state: Tensor, *, num_steps: int, every: int
 ) -> list[Tensor]:
-    """The next states; activations are kept, or computed again segment by segment."""
+    """The next frames; activations are kept, or computed again segment by segment."""
     if every == 0 or not torch.is_grad_enabled():
         return _segment(step, state, num_steps)
-    states: list[Tensor] = []
-    while len(states) < num_steps:
-        length = min(every, num_steps - len(states))
-        states += checkpoint(_segment, step, state, length, use_reentrant=False)
-        state = states[-1]
-    return states
+    frames: list[Tensor] = []
+    while len(frames) < num_steps:
+        length = min(every, num_steps - len(frames))
+        new = checkpoint(_segment, step, state, length, use_reentrant=False)
+        for frame in new:
+            state = _followed_by(state, frame)
+        frames += new
+    return frames
 
 
 def _segment(step: Callable[[Tensor], Tensor], state: Tensor, num_steps: int) -> list[Tensor]:
-    """The next states in order."""
-    states = []
+    """The next frames in order."""
+    frames = []
     for _ in range(num_steps):
-        state = step(state)
-        states.append(state)
-    return states
+        frames.append(step(state))
+        state = _followed_by(state, frames[-1])
+    return frames
+
+
+def _followed_by(state: Tensor, frame: Tensor) -> Tensor:
+    """The state one frame later, its oldest frame left out."""
+    if state.shape[1] == frame.shape[1]:
+        return frame
+    return torch.cat([state[:, frame.shape[1] :], frame], dim=1)

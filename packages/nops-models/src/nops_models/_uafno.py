@@ -12,7 +12,7 @@ from nops_models._step import embedding_layers, output_layer, residual_scale
 class UAFNO(PyramidModel[UAFNOConfig]):
     """One step of a time-dependent operator on a 2-D grid, conditioned on its parameters.
 
-    next state = state + residual_scale·F(state, parameters), where F is a U-net whose levels are
+    next frame = last frame + residual_scale·F(state, parameters), where F is a U-net whose levels are
     residual blocks and whose bottleneck mixes in Fourier space (`AFNOMixer`). F starts at zero, so
     that an untrained model predicts persistence and the first loss is that of the trivial baseline.
     The parameters act through FiLM in encoder and decoder, never in the Fourier path.

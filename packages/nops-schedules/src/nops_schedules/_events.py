@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 KINDS = (
     "warmup_complete",
+    "scale",
     "adaptation",
     "rollback",
     "paused",
@@ -21,7 +22,7 @@ class LossSchedulerEvent:
     """Something that a loss scheduler did.
 
     Attributes:
-        kind: One of "warmup_complete", "adaptation", "rollback", "paused", "resumed", "held", "complete",
+        kind: One of "warmup_complete", "scale", "adaptation", "rollback", "paused", "resumed", "held", "complete",
             "skipped_nonfinite", "advice".
         epoch: Epoch of the call, 0-based.
         weights: Weight of each component after it, dimensionless.

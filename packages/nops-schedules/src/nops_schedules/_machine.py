@@ -114,7 +114,7 @@ class Machine:
     def _skip(self, name: str, value: float) -> bool:
         memory = self.memory
         memory.nonfinite += 1
-        self._note("skipped_nonfinite", f"{name} is {value}: nothing is decided on it")
+        self.note("skipped_nonfinite", f"{name} is {value}: nothing is decided on it")
         if memory.nonfinite >= self.params.max_nonfinite:
             raise FloatingPointError(
                 f"{name} was not finite {memory.nonfinite} times in a row, up to epoch "
@@ -138,17 +138,17 @@ class Machine:
         if memory.warm:
             return
         memory.warm = True
-        self._note("warmup_complete", f"epoch {memory.epoch} is the first from which it may adapt")
+        self.note("warmup_complete", f"epoch {memory.epoch} is the first from which it may adapt")
         level = abs(memory.smoothed or 0.0)
         if params.min_delta_mode == "abs" and level < 10 * params.min_delta:
-            self._note(
+            self.note(
                 "advice",
                 f"{self._monitor_name} is {level:.3g}, and min_delta {params.min_delta:g} is more than a "
                 'tenth of it: almost nothing will count as improvement; min_delta_mode="rel" helps',
             )
         hidden = [name for name in self.path.largest() if name in params.static_components]
         if hidden:
-            self._note("advice", f"static_components hide {', '.join(hidden)}: they do not move")
+            self.note("advice", f"static_components hide {', '.join(hidden)}: they do not move")
 
     def _is_harmed(self) -> bool:
         memory = self.memory
@@ -172,11 +172,11 @@ class Machine:
         reason = (
             f"the guard rose to {memory.guard_smoothed:.4g} from its best {memory.guard_best:.4g}"
         )
-        self._note("rollback", f"{reason}: the last adaptation is undone")
+        self.note("rollback", f"{reason}: the last adaptation is undone")
         self._restart(left)
         if memory.rollbacks >= params.max_rollbacks:
             memory.held = True
-            self._note("held", f"{memory.rollbacks} rollbacks: the weights are held for good")
+            self.note("held", f"{memory.rollbacks} rollbacks: the weights are held for good")
         return True
 
     def _rest(self) -> bool:
@@ -186,7 +186,7 @@ class Machine:
         if self.now - memory.paused_at >= params.pause_epochs:
             memory.paused_at, memory.streak, memory.adapted_at = None, 0, None
             self._restart(memory.position.segment)
-            self._note("resumed", f"the pause of {units(params, params.pause_epochs)} is over")
+            self.note("resumed", f"the pause of {units(params, params.pause_epochs)} is over")
         return False
 
     def _adapt_if_due(self, owner: "FlexibleLossScheduler") -> bool:
@@ -208,13 +208,13 @@ class Machine:
         near = memory.adapted_at is not None and self.now - memory.adapted_at <= 1
         memory.streak = memory.streak + 1 if near else 1
         memory.adaptations, memory.adapted_at = memory.adaptations + 1, self.now
-        self._note("adaptation", reason)
+        self.note("adaptation", reason)
         self._restart(left.segment)
         if self.state == "COMPLETE":
-            self._note("complete", f"the weights are final, adapted {memory.adaptations} times")
+            self.note("complete", f"the weights are final, adapted {memory.adaptations} times")
         elif memory.streak >= params.max_consecutive_adaptations:
             memory.paused_at = self.now
-            self._note(
+            self.note(
                 "paused",
                 f"{memory.streak} adaptations in a row: none for {units(params, params.pause_epochs)}",
             )
@@ -245,7 +245,8 @@ class Machine:
             return self.aliases.get(monitor, monitor)
         return qualified_name(monitor)
 
-    def _note(self, kind: str, reason: str) -> None:
+    def note(self, kind: str, reason: str) -> None:
+        """Keep an event at the position of now; `reason` is a sentence without its full stop."""
         memory = self.memory
         skipped = kind == "skipped_nonfinite"
         event = LossSchedulerEvent(

@@ -31,7 +31,7 @@ def restored(
         ValueError: If it is no such state, or of other parameters under "error".
     """
     choice("error", "warn", "override")("on_mismatch", policy)
-    if set(state) != _KEYS or state["version"] != version:
+    if set(state) - {"scale"} != _KEYS or state["version"] != version:
         raise ValueError(
             f"no state of a loss scheduler of version {version}: it holds {sorted(state)}, "
             f"version {state.get('version')}, expected {sorted(_KEYS)}."

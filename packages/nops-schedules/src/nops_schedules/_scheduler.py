@@ -1,5 +1,6 @@
 """Loss weights that move from one mix to another when a watched metric stops improving."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,7 +39,7 @@ class FlexibleLossScheduler:
         params: SchedulerParams,
         *,
         terms: Mapping[str, float] | None = None,
-        scale: Mapping[str, float] | None = None,
+        scale: Mapping[str, float | str] | None = None,
         on_mismatch: str = "error",
     ) -> None:
         """Start at the beginning of the path.
@@ -49,19 +50,25 @@ class FlexibleLossScheduler:
                 components are all there are. A component with a base weight other than 0 and other
                 than the one it starts with contradicts itself.
             scale: Factors on the weights that `weights` gives, by term; `get_loss_weights` is free of them.
+                A text is a metric or an arithmetic expression of metrics, measured once: at the first
+                validation from the end of the warm-up on that makes it positive and finite. Until
+                then the term has no weight.
             on_mismatch: What `load_state_dict` does by default with a state of other parameters.
 
         Raises:
-            ValueError: If a component is not among the terms, or has two different first weights.
+            ValueError: If a component is not among the terms, or has two different first weights; if a
+                scale is to be measured by a schedule that is disabled.
         """
         self.params = params
         self._machine = Machine(params)
         self._on_mismatch = choice("error", "warn", "override")("on_mismatch", on_mismatch)
         self._base = base_terms(params, self._machine.path, terms)
         self._scale = checked_scale(scale or {}, self._base)
+        self._measured: dict[str, float] = {}
+        self._check_measurable()
         largest = self._machine.path.largest() if params.enabled else {}
         whole = {**self._base, **largest, **params.static_components}
-        self.terms: dict[str, float] = self._scaled(whole)
+        self.terms: dict[str, float] = self._scaled(whole, unmeasured=1.0)
         self.observes: str | None = _OBSERVES[params.split] if params.enabled else None
         self._place()
 
@@ -93,7 +100,11 @@ class FlexibleLossScheduler:
         if not self.params.enabled:
             return False
         self._check_epoch(epoch)
-        return self._take(epoch, *self._read(metrics))
+        factors = self._read_scale(metrics)
+        moved = self._take(epoch, *self._read(metrics))
+        if self._machine.memory.warm:
+            self._measure(factors)
+        return moved
 
     def _take(self, epoch: int, monitored: float, guard: float | None) -> bool:
         moved = self._machine.take(self, epoch, monitored, guard)
@@ -140,6 +151,14 @@ class FlexibleLossScheduler:
         return self._machine.path.progress(self._machine.memory.position)
 
     @property
+    def scale(self) -> dict[str, float | None]:
+        """The factor on each term's weight, where one was given; None where it is not measured yet."""
+        return {
+            name: self._measured.get(name) if isinstance(value, str) else value
+            for name, value in self._scale.items()
+        }
+
+    @property
     def state(self) -> str:
         """DISABLED, WARMUP, MONITORING, PAUSED, HELD or COMPLETE."""
         return self._machine.state
@@ -176,7 +195,9 @@ class FlexibleLossScheduler:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything remembered and the parameters, in plain numbers, texts, lists and dicts."""
+        measured = {"scale": dict(self._measured)} if self._to_measure else {}
         return {
+            **measured,
             "version": VERSION,
             "params": self.params.asDict(),
             "progress": self.progress,
@@ -203,6 +224,8 @@ class FlexibleLossScheduler:
             state, params=self.params, path=self._machine.path, version=VERSION, policy=policy
         )
         self._machine.go_on(memory, events)
+        saved = state.get("scale", {})
+        self._measured = {name: saved[name] for name in self._to_measure if name in saved}
         self._place()
 
     def _check_epoch(self, epoch: int) -> None:
@@ -214,6 +237,38 @@ class FlexibleLossScheduler:
                 f'epoch must rise from call to call, got {epoch} after {last}; give unit="call" to '
                 "validate more often than once per epoch."
             )
+
+    @property
+    def _to_measure(self) -> dict[str, str]:
+        """The expressions among the factors."""
+        return {name: text for name, text in self._scale.items() if isinstance(text, str)}
+
+    def _check_measurable(self) -> None:
+        if self._to_measure and not self.params.enabled:
+            raise ValueError(
+                f"scale: {', '.join(self._to_measure)} is to be measured at the end of the warm-up, and a "
+                "disabled schedule has none: give a number."
+            )
+
+    def _read_scale(self, metrics: Mapping[str, Any]) -> dict[str, float]:
+        """The factors that are not measured yet, as the metrics of this validation make them."""
+        aliases = self._machine.aliases
+        return {
+            name: read_monitor(text, metrics, field=f"scale of '{name}'", aliases=aliases)
+            for name, text in self._to_measure.items()
+            if name not in self._measured
+        }
+
+    def _measure(self, factors: Mapping[str, float]) -> None:
+        for name, value in factors.items():
+            if 0 < value < math.inf:
+                self._measured[name] = value
+                text = self._scale[name]
+                self._machine.note(
+                    "scale",
+                    f"the weight of {name} is multiplied by {value:.4g} from now on: {text}",
+                )
+        self._place()
 
     def _read(self, metrics: Mapping[str, Any]) -> tuple[float, float | None]:
         """The monitored number and the guard's."""
@@ -233,5 +288,6 @@ class FlexibleLossScheduler:
         self._all_weights = self._scaled({**self._base, **self._weights})
         self._active = frozenset(name for name, weight in self._all_weights.items() if weight > 0)
 
-    def _scaled(self, weights: Mapping[str, float]) -> dict[str, float]:
-        return {name: weight * self._scale.get(name, 1.0) for name, weight in weights.items()}
+    def _scaled(self, weights: Mapping[str, float], *, unmeasured: float = 0.0) -> dict[str, float]:
+        factors = {k: unmeasured if value is None else value for k, value in self.scale.items()}
+        return {name: weight * factors.get(name, 1.0) for name, weight in weights.items()}

@@ -38,7 +38,10 @@ class Simulation:
 
 
 def simulate(
-    params: SchedulerParams, metrics: Sequence[float | Mapping[str, Any] | None]
+    params: SchedulerParams,
+    metrics: Sequence[float | Mapping[str, Any] | None],
+    *,
+    scale: Mapping[str, float | str] | None = None,
 ) -> Simulation:
     """Drive a scheduler with one entry of `metrics` per epoch.
 
@@ -46,6 +49,8 @@ def simulate(
         params: The configuration; where disabled, nothing moves.
         metrics: Per epoch the monitored number itself, or all metrics by name, or None for an epoch
             without validation.
+        scale: As for `FlexibleLossScheduler`; the weights here are free of it, and an event tells what
+            was measured.
 
     Returns:
         What it did, with all events.
@@ -55,7 +60,8 @@ def simulate(
         FloatingPointError: As `FlexibleLossScheduler.step`.
     """
     # As many events as there are, whatever a scheduler in a run would keep.
-    scheduler = FlexibleLossScheduler(dataclasses.replace(params, history_size=sys.maxsize))
+    whole = dataclasses.replace(params, history_size=sys.maxsize)
+    scheduler = FlexibleLossScheduler(whole, scale=scale)
     rows: list[tuple[Any, ...]] = []
     for epoch, given in enumerate(metrics):
         value = _feed(scheduler, epoch, given)
@@ -89,11 +95,14 @@ def _feed(
     """One epoch; the monitored value, None where there is none."""
     if given is None or not scheduler.params.enabled:
         return None
-    number = not isinstance(given, Mapping)
-    value, guard = (float(given), None) if number else scheduler._read(given)
-    if guard is None and scheduler.params.guard_metric is not None:
+    if isinstance(given, Mapping):
+        value, _ = scheduler._read(given)
+        scheduler.step(epoch, given)
+    elif scheduler.params.guard_metric is not None:
         raise ValueError(
             f"metrics[{epoch}] is the number {given}; with a guard_metric all metrics are needed, by name."
         )
-    scheduler._take(epoch, value, guard)
+    else:
+        value = float(given)
+        scheduler._take(epoch, value, None)
     return value if math.isfinite(value) else None

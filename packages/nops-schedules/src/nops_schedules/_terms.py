@@ -1,9 +1,9 @@
 """All terms of a loss beneath a schedule: their base weights, checked against its components."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nops_schedules._check import mapping, weight
+from nops_schedules._check import mapping, text, weight
 from nops_schedules._names import did_you_mean
 from nops_schedules._path import Path, Position
 
@@ -37,14 +37,20 @@ def base_terms(
     return base
 
 
-def checked_scale(scale: Mapping[str, float], base: Mapping[str, float]) -> dict[str, float]:
-    """Factors by term.
+def checked_scale(
+    scale: Mapping[str, float | str], base: Mapping[str, float]
+) -> dict[str, float | str]:
+    """Factors by term: numbers, or expressions of metrics to be measured.
 
     Raises:
-        ValueError: If one is negative or not finite, or is of no term.
+        ValueError: If one is negative or not finite, an empty text, or of no term.
     """
-    found = mapping(weight)("scale", scale)
+    found = mapping(_factor)("scale", scale)
     for name in found:
         if base and name not in base:
             raise ValueError(f"scale: '{name}' is no term of the loss.{did_you_mean(name, base)}")
     return found
+
+
+def _factor(name: str, value: Any) -> float | str:
+    return text(name, value) if isinstance(value, str) else weight(name, value)
