@@ -201,7 +201,7 @@ def build_task(config: TurbulenceConfig, bundle: Bundle, model: StepModel) -> Fl
     terms = make_terms(config.loss, bundle.domain)
     moving = {name: terms[name] for name in sorted(used)}
     check_terms(moving, bundle.domain, channels=len(bundle.channels))
-    metrics = make_metrics(config.loss, bundle.domain)
+    metrics = make_metrics(config.loss, bundle.domain, terms=terms)
     check_monitors(config, [*metrics, "val_loss", *moving])
     return FlowTask(
         model=model,
