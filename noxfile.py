@@ -126,6 +126,12 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def nightly(session: nox.Session) -> None:
+    """What the default of turbulence shows, trained in full: a few minutes on two cores."""
+    session.run("pytest", "-m", "nightly", "apps", "-n", "0", *session.posargs)
+
+
+@nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
     """Ruff: rules and format."""
     session.run("ruff", "check", ".")

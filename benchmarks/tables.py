@@ -11,10 +11,15 @@ COLUMNS = {
     "parameters_shuffle": "θ-shuffle",
     "nmse": "NMSE",
 }
+ERRORS = {
+    "field_error": "field error",
+    "log_spectrum_error": "log spectrum error",
+    "one_step_field_error": "field error, one step",
+}
 
 
 def main() -> None:
-    """Claims of every result, then the study's table per domain."""
+    """Claims of every result, then the tables of the studies."""
     for path in sorted(RESULTS.glob("*.json")):
         document = json.loads(path.read_text())
         print(f"\n## {document['name']}\n\n{machine(document['machine'])}\n")
@@ -27,6 +32,8 @@ def main() -> None:
         if path.stem == "noa_study":
             for domain, table in document["details"].items():
                 print(f"\n### {domain}\n\n{study(table)}")
+        if path.stem == "turbulence_study":
+            print(f"\n{arms(document['details'])}\n\n{differences(document['details'])}")
 
 
 def machine(facts: dict) -> str:
@@ -44,6 +51,33 @@ def study(table: dict) -> str:
         cells = (f"{figures[n]['mean']:.2f} ± {figures[n]['std']:.2f}" for n in COLUMNS)
         lines.append(f"| {lead} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def arms(details: dict) -> str:
+    """Mean ± deviation over seeds of each arm, and the baselines."""
+    lines = ["| arm | " + " | ".join(ERRORS.values()) + " |", "|---" * 4 + "|"]
+    for arm, held in details["arms"].items():
+        cells = (f"{held[n]['mean']:.3f} ± {held[n]['std']:.3f}" for n in ERRORS)
+        lines.append(f"| `{arm}` | " + " | ".join(cells) + " |")
+    for name, held in details["baselines"].items():
+        lines.append(f"| {name} | " + " | ".join(f"{held[n]:.3f}" for n in ERRORS) + " |")
+    return "\n".join(lines)
+
+
+def differences(details: dict) -> str:
+    """The schedule less each rival, seed by seed: mean ± deviation, and how many seeds agree."""
+    lines = ["| schedule less | " + " | ".join(ERRORS.values()) + " |", "|---" * 4 + "|"]
+    for arm, held in details["differences"].items():
+        cells = (difference(held[n]) for n in ERRORS)
+        lines.append(f"| `{arm}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def difference(held: dict) -> str:
+    """Mean ± deviation, with a star where it is beyond the deviation and has one sign in all seeds."""
+    one_sign = all(value * held["mean"] > 0 for value in held["each"])
+    star = "*" if one_sign and abs(held["mean"]) > held["std"] else ""
+    return f"{held['mean']:+.3f} ± {held['std']:.3f}{star}"
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ TINY_DATA = [
 ]
 TINY_RUN = [
     "--name=study",
+    "--arms=field,schedule",
     "--model.base_channels=4",
     "--model.afno_groups=2",
     "--model.modes=3",

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 from nops_diagnostics import (
+    plot_anisotropic_spectra,
     plot_spectra,
     plot_spectrum_evolution,
     plot_temporal_spectrum,
     temporal_spectrum,
 )
 from nops_diagnostics._figure import png_bytes, power_of
-from nops_losses import energy_spectrum
+from nops_losses import anisotropic_spectrum, energy_spectrum
 
 
 def image(axes):
@@ -105,6 +106,22 @@ def test_spectra_of_all_frames_in_one_panel(fields):
     assert corners[:, 1].min() == pytest.approx(low.min())
     assert corners[:, 1].max() == pytest.approx(high.max())
     assert figure.get_supylabel() == "$k^{5/3}\\,E(k)$"
+
+
+def test_windowed_spectra_hold_the_tapered_energies_and_say_so(fields):
+    ramp = fields(9, 2, 3, 1, 16, 16) + torch.linspace(0, 9, 16, dtype=torch.float64)
+    taper = {"window": "hann", "detrend": "mean"}
+    field = {"truth": ramp}
+    expected = energy_spectrum(ramp, **taper).energy.mean((0, 1))[1:9]
+    figure = plot_spectra(field, window="hann")
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), expected)
+    assert figure.get_supxlabel() == "wave number (cycles per domain), Hann window"
+    marginal = anisotropic_spectrum(ramp, **taper).energies[1].mean((0, 1))[1:-1]
+    figure = plot_anisotropic_spectra(field, window="hann")
+    np.testing.assert_allclose(figure.axes[1].lines[0].get_ydata(), marginal)
+    evolution = energy_spectrum(ramp, **taper).energy.mean(0)[:, 1:9].T
+    drawn = image(plot_spectrum_evolution(field, window="hann").axes[0])
+    np.testing.assert_allclose(drawn, evolution, rtol=1e-12)
 
 
 def test_spectra_end_where_the_truth_is_only_rounding(fields):

@@ -56,6 +56,14 @@ def test_is_the_loss_of_the_same_name_at_its_defaults(fields, sizes, lengths):
     assert_close(got, expected, rtol=1e-13, atol=0)
 
 
+@pytest.mark.parametrize("window", ["hann", "tukey"])
+def test_with_a_window_it_is_the_loss_without_the_mean(fields, window):
+    pred, target = fields(0, 2, 2, 16, 12) + 3, fields(1, 2, 2, 16, 12)
+    got = spectrum_error(pred, target, window=window)
+    expected = log_spectrum_error(pred, target, window=window, detrend="mean")
+    assert_close(got, expected, rtol=1e-12, atol=0)
+
+
 def test_float32_input_gives_the_same_figure():
     pred, target = slope_field(16)
     got = spectrum_error(pred.float(), target.float())

@@ -179,7 +179,7 @@ def build_task(config: TurbulenceConfig, bundle: Bundle, model: StepModel) -> Fl
     terms = make_terms(config.loss, bundle.domain)
     moving = {name: terms[name] for name in sorted(used)}
     check_terms(moving, bundle.domain, channels=len(bundle.channels))
-    metrics = make_metrics(config.loss, bundle.domain)
+    metrics = make_metrics(config.loss, bundle.domain, terms=terms)
     weights = end_weights(config)
     gradients = GradientNorms(terms=terms, weights=weights) if config.loss.is_measured else None
     more = () if gradients is None else (OWN_GRADIENT, REST_GRADIENT)

@@ -25,7 +25,8 @@ class FlowTask:
     Attributes:
         model: One step of the flow.
         terms: By name, from `make_terms`.
-        metrics_of: By name, from `make_metrics`.
+        metrics_of: By name, from `make_metrics`; a function that has several names, or is a term
+            too, is computed once.
         val_weights: Weights at the end of training, of the metric `val_loss`: so the schedule does
             not move it.
         fade: Epochs over which the frames after the first predicted one fade in.
@@ -58,13 +59,15 @@ class FlowTask:
     def metrics(self, batch: Batch) -> dict[str, Tensor]:
         """Every metric [B], and `val_loss`, the total at the weights of the end."""
         pred, target = self._rollout(batch, self._start(batch))
-        found = {name: per_sample(f(pred, target)) for name, f in self.metrics_of.items()}
-        total = torch.zeros_like(found["field_error"])
-        for name, weight in self.val_weights.items():
-            if weight > 0:
-                total = total + weight * per_sample(self.terms[name](pred, target))
+        weights = {name: weight for name, weight in self.val_weights.items() if weight > 0}
+        wanted = (*self.metrics_of.values(), *(self.terms[name] for name in weights))
+        values = {f: per_sample(f(pred, target)) for f in dict.fromkeys(wanted)}
+        found = {name: values[function] for name, function in self.metrics_of.items()}
         if self.gradients is not None:
             found |= self.gradients(pred, target)
+        total = torch.zeros_like(found["field_error"])
+        for name, weight in weights.items():
+            total = total + weight * values[self.terms[name]]
         return {**found, "val_loss": total}
 
     def _start(self, batch: Batch) -> Tensor:

@@ -25,6 +25,7 @@ from torch import Tensor
 from turbulence.config_loss import FOURIER_TERMS, LossConfig
 
 Function = Callable[[Tensor, Tensor], Tensor]
+KINDS = ("log", "relative_log")  # of the spectrum error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,22 +88,38 @@ def make_terms(loss: LossConfig, domain: Domain) -> dict[str, Function]:
     return terms | ({} if loss.lsim is None else {"predLSIM": import_function(loss.lsim)})
 
 
-def make_metrics(loss: LossConfig, domain: Domain) -> dict[str, Function]:
-    """What every validation publishes, whatever the weights; as `make_terms` gives functions."""
-    terms = make_terms(loss, domain)
-    kinds = {
-        kind: loss.model_copy(update={"spectrum_kind": kind}) for kind in ("log", "relative_log")
-    }
+def make_metrics(
+    loss: LossConfig, domain: Domain, *, terms: Mapping[str, Function] | None = None
+) -> dict[str, Function]:
+    """What every validation publishes, whatever the weights; as `make_terms` gives functions.
+
+    Args:
+        loss: The loss section.
+        domain: Of the data.
+        terms: From `make_terms`; a metric that is one of them is that function, so that a caller
+            may compute it once. None makes them.
+    """
+    terms = make_terms(loss, domain) if terms is None else terms
+    field = terms["predFieldError"]
+    if loss.legacy_mse == "mse":
+        field = _bound(field_error, {"mask": domain.mask, "reduction": "none"})
     metrics = {
-        "field_error": _bound(field_error, {"mask": domain.mask, "reduction": "none"}),
+        "field_error": field,
         "spectrum_error": terms["spectrumError"],
-        "log_spectrum_error": _spectrum_kind(kinds["log"], domain),
-        "relative_log_spectrum_error": _spectrum_kind(kinds["relative_log"], domain),
-        "wavelet_error": _wavelet_metric(loss, domain),
+        **{f"{kind}_spectrum_error": _of_kind(kind, loss, domain, terms) for kind in KINDS},
+        "wavelet_error": _wavelet_metric(terms["waveletError"], loss, domain),
         "coherence_error": terms["coherenceError"],
         "relative_l2": _bound(relative_l2, {"mask": domain.mask, "reduction": "none"}),
     }
     return metrics | ({"lsim": terms["predLSIM"]} if "predLSIM" in terms else {})
+
+
+def _of_kind(
+    kind: str, loss: LossConfig, domain: Domain, terms: Mapping[str, Function]
+) -> Function:
+    if kind == loss.spectrum_kind:
+        return terms["spectrumError"]
+    return _spectrum_kind(loss.model_copy(update={"spectrum_kind": kind}), domain)
 
 
 def check_domain(loss: LossConfig, domain: Domain, used: frozenset[str]) -> None:
@@ -212,9 +229,8 @@ def _wavelets(loss: LossConfig, domain: Domain) -> Function:
     )
 
 
-def _wavelet_metric(loss: LossConfig, domain: Domain) -> Function:
-    """The metric is there on any grid: undecimated where levels do not divide the axes."""
-    chosen = _wavelets(loss, domain)
+def _wavelet_metric(chosen: Function, loss: LossConfig, domain: Domain) -> Function:
+    """The term, or, so that it is there on any grid, undecimated where levels do not divide it."""
     try:
         chosen(*_noise(domain, 1))
     except ValueError:

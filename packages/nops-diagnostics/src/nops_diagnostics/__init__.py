@@ -18,6 +18,7 @@ from nops_diagnostics._metrics import mse, nmse, nrmse, skill, vrmse
 from nops_diagnostics._plot_anisotropic import plot_anisotropic_spectra
 from nops_diagnostics._plot_evolution import plot_spectrum_evolution, plot_temporal_spectrum
 from nops_diagnostics._plot_fields import plot_rollout, plot_spectra
+from nops_diagnostics._plot_flow import plot_flow_drift, plot_proper_modes
 from nops_diagnostics._plot_schedule import plot_schedule
 from nops_diagnostics._plot_scores import plot_correlation, plot_metric, plot_skill
 from nops_diagnostics._plot_training import Series, plot_training, read_series
@@ -71,8 +72,10 @@ __all__ = [
     "paired_noise_floor",
     "plot_anisotropic_spectra",
     "plot_correlation",
+    "plot_flow_drift",
     "plot_lead_errors",
     "plot_metric",
+    "plot_proper_modes",
     "plot_rollout",
     "plot_schedule",
     "plot_skill",

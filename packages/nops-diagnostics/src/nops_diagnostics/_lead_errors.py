@@ -24,7 +24,7 @@ from nops_diagnostics._figure import (
     with_unit,
 )
 from nops_diagnostics._layout import as_double, check_pair
-from nops_diagnostics._spectra import spectrum_error
+from nops_diagnostics._spectra import SpaceWindow, spectrum_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,7 @@ def lead_errors(
     target: Float[Tensor, "sample time channel *space"],
     *,
     lengths: tuple[float, ...] | None = None,
+    window: SpaceWindow = "none",
     centre: bool = False,
     spatial_dims: int = 2,
     bootstrap: int = 1000,
@@ -62,6 +63,7 @@ def lead_errors(
             the field error sees offsets: normalised and physical fields give other figures.
         target: Truth at the same times, same shape and unit.
         lengths: Physical extent of each axis of space; 2 pi each if None.
+        window: Of the spectra, see `spectrum_error`.
         centre: Measure the truth from its mean over space in the field error.
         spatial_dims: Number of trailing axes that are space.
         bootstrap: Number of resamples, the same ones for both errors.
@@ -83,7 +85,7 @@ def lead_errors(
         options = {"spatial_dims": spatial_dims, "reduction": "none"}
         error = field_error(as_double(p), as_double(t), centre=centre, **options)
         fields.append(error.mean(-1))
-        spectra.append(spectrum_error(p, t, lengths=lengths, **options))
+        spectra.append(spectrum_error(p, t, lengths=lengths, window=window, **options))
     options = {"num_resamples": bootstrap, "confidence": confidence, "seed": seed}
     return LeadErrors(
         field=bootstrap_estimate(_same, torch.stack(fields, dim=1), **options),

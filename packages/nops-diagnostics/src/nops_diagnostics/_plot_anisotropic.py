@@ -1,6 +1,7 @@
 """Energy by direction: a spectrum along each axis, and the preference of each shell."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -17,11 +18,16 @@ from nops_diagnostics._figure import (
     new_figure,
     style_axes,
     to_numpy,
-    with_unit,
 )
 from nops_diagnostics._layout import as_double
-from nops_diagnostics._plot_fields import check_fields, scale_energy, spectrum_line, squared
-from nops_diagnostics._spectra import empty_share, inside_nyquist
+from nops_diagnostics._plot_fields import (
+    check_fields,
+    scale_energy,
+    spectrum_line,
+    squared,
+    wave_label,
+)
+from nops_diagnostics._spectra import SpaceWindow, empty_share, inside_nyquist, tapering
 
 
 def plot_anisotropic_spectra(
@@ -29,6 +35,7 @@ def plot_anisotropic_spectra(
     *,
     band: tuple[float, float] = (0.05, 0.95),
     lengths: tuple[float, ...] | None = None,
+    window: SpaceWindow = "none",
     spatial_dims: int = 2,
     unit: str = "",
     length_unit: str = "",
@@ -39,53 +46,51 @@ def plot_anisotropic_spectra(
     run between quantiles. A panel per axis shows E(k_i), energies at ±k_i added and those along
     the other axes summed. The last panel shows the ratio Σ P (k₁² − k₂²)/|k|² / Σ P per shell: 1
     where all energy varies along the first axis, −1 along the second, about 0 for isotropic
-    fields; shells in which the first field has rounding alone are left out. No window.
+    fields; shells in which the first field has rounding alone are left out.
 
     Args:
         fields: By name, in drawing order, the reference first; one shape.
         band: The two quantiles.
         lengths: Physical extent of each axis; None counts cycles per domain.
+        window: As in `plot_spectra`.
         spatial_dims: Number of trailing axes that are space.
         unit: Of the field, for the label.
         length_unit: Of `lengths`, for the label.
 
     Raises:
-        ValueError: If there is no field, or shapes differ.
+        ValueError: If there is no field, shapes differ, or the window is unknown.
     """
     check_fields(fields, spatial_dims=spatial_dims)
     shown = spatial_dims + (spatial_dims == 2)
     figure = new_figure(WIDTH, 2.7)
     panels = list(figure.subplots(1, shown, squeeze=False)[0])
     empty = empty_share(next(iter(fields.values())))
+    options = {"lengths": lengths, **tapering(window)}
     kept = None
     for index, (name, field) in enumerate(fields.items()):
-        found = anisotropic_spectrum(
-            as_double(field.flatten(0, 1)), lengths=lengths, spatial_dims=spatial_dims
-        )
+        frames = as_double(field.flatten(0, 1))
+        found = anisotropic_spectrum(frames, spatial_dims=spatial_dims, **options)
         for axis in range(spatial_dims):
             k, energies = to_numpy(found.wavenumbers[axis]), to_numpy(found.energies[axis])
             inner = slice(1, len(k) - 1)
             style = {"band": band, "index": index, "label": name}
             spectrum_line(panels[axis], k[inner], energies[:, inner], **style)
         if found.ratio is not None:
-            kept = _shells(field, lengths, empty) if kept is None else kept
+            kept = _shells(frames, options, empty) if kept is None else kept
             k, inside = kept
             ratios = to_numpy(found.ratio)[:, inside]
             spectrum_line(panels[-1], k, ratios, band=band, index=index, label=name)
-    per = f"rad / {length_unit}" if length_unit else "rad / length"
-    wave = with_unit("wave number", "cycles per domain" if lengths is None else per)
+    wave = wave_label(lengths=lengths, length_unit=length_unit, window=window)
     _finish(panels, spatial_dims=spatial_dims, energy=f"energy{squared(unit)}", empty=empty)
     figure.supxlabel(wave, fontsize=FONT, color=INK)
     return figure
 
 
-def _shells(
-    field: Tensor, lengths: tuple[float, ...] | None, empty: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _shells(frames: Tensor, options: dict[str, Any], empty: float) -> tuple[np.ndarray, np.ndarray]:
     """Wave numbers of the shells that hold energy, and which they are."""
-    k, energy = energy_spectrum(as_double(field.flatten(0, 1)), lengths=lengths)
+    k, energy = energy_spectrum(frames, **options)
     held = to_numpy(energy.mean(0))
-    inside = inside_nyquist(k, grid=tuple(field.shape[-2:]), lengths=lengths)
+    inside = inside_nyquist(k, grid=tuple(frames.shape[-2:]), lengths=options["lengths"])
     inside = inside.cpu().numpy() & (held > max(empty, 1e-12) * held.max(initial=0.0))
     return to_numpy(k)[inside], inside
 

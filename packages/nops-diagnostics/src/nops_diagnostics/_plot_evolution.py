@@ -1,6 +1,7 @@
 """Spectra along time: how each wave number's energy goes, and the energy of each frequency."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -32,8 +33,9 @@ from nops_diagnostics._plot_fields import (
     shells,
     spectrum_line,
     squared,
+    wave_label,
 )
-from nops_diagnostics._spectra import empty_share
+from nops_diagnostics._spectra import SpaceWindow, empty_share
 from nops_diagnostics._temporal_spectrum import Window, temporal_spectrum
 
 FACTOR = 10.0  # ratio to the reference where its colours end
@@ -100,6 +102,7 @@ def plot_spectrum_evolution(
     frame_interval: float | None = None,
     compensate: float = 0.0,
     lengths: tuple[float, ...] | None = None,
+    window: SpaceWindow = "none",
     spatial_dims: int = 2,
     unit: str = "",
     length_unit: str = "",
@@ -108,15 +111,15 @@ def plot_spectrum_evolution(
     """The energy spectrum over lead time: the first field's own, the others' ratio to it.
 
     Energies per shell are summed over channels and averaged over samples before the ratio; shells
-    from 1 to the smallest Nyquist wave number. No window is applied. Colours of ratios end at a
-    tenth and at ten times. Grey is what is not finite, or where the first field is empty: holds no
-    more than the share of its energy that `spectrum_error` leaves out, 1e-10 for float32.
+    from 1 to the smallest Nyquist wave number. Colours of ratios end at a tenth and at ten times.
+    Grey is what is not finite, or where the first field is empty: holds no more than the share of its energy that `spectrum_error` leaves out, 1e-10 for float32.
 
     Args:
         fields: By name, the reference first; without the initial state, one shape.
         frame_interval: Physical time between frames; the abscissa counts steps if None.
         compensate: Energies of the first panel are multiplied by `k ** compensate`.
         lengths: Physical extent of each axis; None counts cycles per domain.
+        window: As in `plot_spectra`.
         spatial_dims: Number of trailing axes that are space.
         unit: Of the field, for the label.
         length_unit: Of `lengths`, for the label.
@@ -127,7 +130,8 @@ def plot_spectrum_evolution(
     """
     check_fields(fields, spatial_dims=spatial_dims)
     names = list(fields)
-    k, energies = _evolutions(fields, lengths=lengths, spatial_dims=spatial_dims)
+    options = {"lengths": lengths, "window": window, "spatial_dims": spatial_dims}
+    k, energies = _evolutions(fields, options)
     empty = empty_share(fields[names[0]]) * energies[0].sum(-1, keepdims=True)
     energies[0][~(energies[0] > empty)] = np.nan
     figure = new_figure(max(WIDTH, MIN_PANEL * len(names) + 1.0), 2.9)
@@ -142,8 +146,7 @@ def plot_spectrum_evolution(
         _image(panel, leads, k, ratio, limits=(1 / FACTOR, FACTOR), colours=ERRORS)
     if len(names) > 1:
         _colour_bar(figure, panels[1:], label=f"energy / energy of {names[0]}", extend="both")
-    per = f"rad / {length_unit}" if length_unit else "rad / length"
-    wave = with_unit("wave number", "cycles per domain" if lengths is None else per)
+    wave = wave_label(lengths=lengths, length_unit=length_unit, window=window)
     time = "lead time (steps)" if frame_interval is None else with_unit("lead time", time_unit)
     for panel, name in zip(panels, names, strict=True):
         style_axes(panel, xlabel=time, ylabel=wave, title=name)
@@ -156,12 +159,12 @@ def plot_spectrum_evolution(
 
 
 def _evolutions(
-    fields: Mapping[str, Tensor], *, lengths: tuple[float, ...] | None, spatial_dims: int
+    fields: Mapping[str, Tensor], options: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Wave numbers `[shell]` and mean energies `[field, time, shell]`, one lead at a time."""
     k, rows = np.zeros(0), []
     for field in fields.values():
-        frames = [shells(u, lengths=lengths, spatial_dims=spatial_dims) for u in field.unbind(1)]
+        frames = [shells(u, **options) for u in field.unbind(1)]
         k = frames[0][0]
         rows.append(np.stack([energy.mean(0) for _, energy in frames]))
     return k, np.stack(rows)

@@ -27,7 +27,7 @@ from nops_diagnostics._figure import (
 )
 from nops_diagnostics._format import MISSING, format_number
 from nops_diagnostics._layout import as_double, check_axes, check_pair, pick_leads
-from nops_diagnostics._spectra import empty_share, inside_nyquist
+from nops_diagnostics._spectra import SpaceWindow, empty_share, inside_nyquist, tapering
 
 VALUES, ERRORS = "viridis", "RdBu_r"  # both even in lightness and safe for colour-blind readers
 MAX_PANELS = 3  # spectra side by side
@@ -99,6 +99,7 @@ def plot_spectra(
     compensate: float = 0.0,
     band: tuple[float, float] = (0.05, 0.95),
     lengths: tuple[float, ...] | None = None,
+    window: SpaceWindow = "none",
     spatial_dims: int = 2,
     unit: str = "",
     length_unit: str = "",
@@ -107,8 +108,7 @@ def plot_spectra(
 
     Lines are means over samples of the energy per shell, summed over channels (pass
     `field[:, :, i : i + 1]` for one of them); bands run between quantiles over samples. Shells
-    from 1 to the smallest Nyquist wave number are shown, in the range of the first field. No
-    window is applied: the fields are periodic.
+    from 1 to the smallest Nyquist wave number are shown, in the range of the first field.
 
     Args:
         fields: By name, in drawing order, the reference first, such as
@@ -118,12 +118,16 @@ def plot_spectra(
         compensate: Energies are multiplied by `k ** compensate`; 5/3 makes an inertial range flat.
         band: The two quantiles.
         lengths: Physical extent of each axis; None counts cycles per domain.
+        window: `"none"` for periodic fields. `"hann"` or `"tukey"` for others: each frame's mean
+            is taken out, the rest tapered and its energy divided by the window's mean square; the
+            figure names it.
         spatial_dims: Number of trailing axes that are space.
         unit: Of the field, for the label.
         length_unit: Of `lengths`, for the label.
 
     Raises:
-        ValueError: If there is no field, shapes differ or a lead lies outside them.
+        ValueError: If there is no field, shapes differ, a lead lies outside them, or the window
+            is unknown.
     """
     check_fields(fields, spatial_dims=spatial_dims)
     panels = _frames(fields, lead_times)
@@ -132,17 +136,17 @@ def plot_spectra(
     figure = new_figure(WIDTH, 0.4 + 2.5 * rows)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     energy = f"${power_of('k', compensate)}E(k)$" + squared(unit)
-    per = f"rad / {length_unit}" if length_unit else "rad / length"
-    wave = with_unit("wave number", "cycles per domain" if lengths is None else per)
+    options = {"lengths": lengths, "window": window, "spatial_dims": spatial_dims}
     for axes, (title, frames) in zip(grid.flat, panels.items(), strict=False):
         for index, (name, frame) in enumerate(frames.items()):
-            k, energies = shells(frame, lengths=lengths, spatial_dims=spatial_dims)
+            k, energies = shells(frame, **options)
             spectrum_line(axes, k, energies * k**compensate, band=band, index=index, label=name)
         style_axes(axes, xlabel="", ylabel="", title=title)
         axes.label_outer()
     grid[0, 0].set_xscale("log")
     empty = empty_share(next(iter(fields.values())))
     scale_energy(list(grid.flat[: len(panels)]), empty=empty)
+    wave = wave_label(lengths=lengths, length_unit=length_unit, window=window)
     figure.supxlabel(wave, fontsize=FONT, color=INK)
     figure.supylabel(energy, fontsize=FONT, color=INK)
     for axes in grid.flat[len(panels) :]:
@@ -164,6 +168,15 @@ def _frames(
     }
 
 
+def wave_label(
+    *, lengths: tuple[float, ...] | None, length_unit: str, window: SpaceWindow = "none"
+) -> str:
+    """The label of wave numbers with their unit, and the window if there is one."""
+    per = f"rad / {length_unit}" if length_unit else "rad / length"
+    label = with_unit("wave number", "cycles per domain" if lengths is None else per)
+    return label if window == "none" else f"{label}, {window.capitalize()} window"
+
+
 def squared(unit: str) -> str:
     """The label's part that names the square of `unit`."""
     if not unit:
@@ -181,10 +194,15 @@ def check_fields(fields: Mapping[str, Tensor], *, spatial_dims: int) -> None:
 
 
 def shells(
-    frame: Tensor, *, lengths: tuple[float, ...] | None, spatial_dims: int
+    frame: Tensor,
+    *,
+    lengths: tuple[float, ...] | None,
+    spatial_dims: int,
+    window: SpaceWindow = "none",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Wave numbers `[shell]` and energies `[sample, shell]` inside the Nyquist limit."""
-    spectrum = energy_spectrum(as_double(frame), lengths=lengths, spatial_dims=spatial_dims)
+    options = {"lengths": lengths, "spatial_dims": spatial_dims, **tapering(window)}
+    spectrum = energy_spectrum(as_double(frame), **options)
     grid = tuple(frame.shape[-spatial_dims:])
     kept = inside_nyquist(spectrum.wavenumber, grid=grid, lengths=lengths)
     return to_numpy(spectrum.wavenumber[kept]), to_numpy(spectrum.energy[:, kept])

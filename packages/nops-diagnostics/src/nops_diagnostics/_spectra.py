@@ -1,6 +1,7 @@
 """Distance between the energy spectra of prediction and truth."""
 
 import math
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,7 @@ from nops_diagnostics._metrics import Reduction
 # the share of the whole energy that rounding the input puts there, (4 eps)^2.
 FLOORS = {torch.float64: (1e-20, 8e-31)}
 FLOOR = (1e-10, 2.3e-13)  # float32 and below
+SpaceWindow = Literal["none", "hann", "tukey"]
 
 
 def spectrum_error(
@@ -21,6 +23,7 @@ def spectrum_error(
     target: Float[Tensor, "*shape"],
     *,
     lengths: tuple[float, ...] | None = None,
+    window: SpaceWindow = "none",
     spatial_dims: int = 2,
     reduction: Reduction = "mean",
 ) -> Float[Tensor, "*kept"]:
@@ -33,9 +36,11 @@ def spectrum_error(
     any grid. Blind to phase and to the mean.
 
     Args:
-        pred: Prediction `[*leading, channel, *space]` on a periodic grid, any unit.
+        pred: Prediction `[*leading, channel, *space]` any unit.
         target: Reference, same shape and unit.
         lengths: Physical extent of each axis of space; 2 pi each if None.
+        window: `"none"` for periodic fields; `"hann"` or `"tukey"` tapers others, less the mean of
+            each frame.
         spatial_dims: Number of trailing axes that are space.
         reduction: `"none"` keeps `[*leading]`, `"mean"` averages it.
 
@@ -44,7 +49,8 @@ def spectrum_error(
         NaN where the prediction is not finite.
 
     Raises:
-        ValueError: If the shapes differ, have too few axes or do not fit `lengths`.
+        ValueError: If the shapes differ, have too few axes or do not fit `lengths`, or the window
+            is unknown.
 
     Source:
         Logarithmic spectral distance, Gray and Markel, IEEE Trans. ASSP 24 (1976) 380, in nats.
@@ -52,8 +58,9 @@ def spectrum_error(
     check_pair(pred, target, spatial_dims=spatial_dims)
     check_choice("reduction", reduction, ("mean", "none"))
     grid = target.shape[-spatial_dims:]
-    k, p = energy_spectrum(as_double(pred), lengths=lengths, spatial_dims=spatial_dims)
-    _, t = energy_spectrum(as_double(target), lengths=lengths, spatial_dims=spatial_dims)
+    options = {"lengths": lengths, "spatial_dims": spatial_dims, **tapering(window)}
+    k, p = energy_spectrum(as_double(pred), **options)
+    _, t = energy_spectrum(as_double(target), **options)
     of_varying, of_all = empty_share(target), FLOORS.get(target.dtype, FLOOR)[1]
     floor = of_varying * t[..., 1:].sum(-1, keepdim=True) + of_all * t.sum(-1, keepdim=True)
     kept = inside_nyquist(k, grid=tuple(grid), lengths=lengths)
@@ -62,6 +69,11 @@ def spectrum_error(
     ratio = (p + floor).log() - (t + floor).log()
     error = torch.where(used, ratio.square(), 0.0).sum(-1) / used.sum(-1).clamp(min=1)
     return error.mean() if reduction == "mean" else error
+
+
+def tapering(window: SpaceWindow) -> dict[str, Any]:
+    """Options of the transforms: with a window the mean is taken out, so that it does not leak."""
+    return {"window": window, "detrend": "none" if window == "none" else "mean"}
 
 
 def empty_share(field: Tensor) -> float:
