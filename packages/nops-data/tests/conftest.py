@@ -164,3 +164,93 @@ def foreign() -> Callable[..., Path]:
         return path
 
     return write
+
+
+PDE_NAMES = {
+    "advection": "1D_Advection_Sols_beta0.4.hdf5",
+    "burgers": "1D_Burgers_Sols_Nu0.001.hdf5",
+    "diffusion_reaction_1d": "ReacDiff_Nu0.5_Rho10.0.hdf5",
+    "diffusion_sorption": "1D_diff-sorp_NA_NA.h5",
+    "darcy": "2D_DarcyFlow_beta1.0_Train.hdf5",
+    "diffusion_reaction": "2D_diff-react_NA_NA.h5",
+    "shallow_water": "2D_rdb_NA_NA.h5",
+    "compressible_1d": "1D_CFD_Rand_Eta1.e-8_Zeta1.e-8_trans_Train.hdf5",
+    "compressible_2d": "2D_CFD_Rand_M0.1_Eta1e-08_Zeta0.01_periodic_128_Train.hdf5",
+    "compressible_3d": "3D_CFD_Rand_M1.0_Eta1e-08_Zeta1e-08_periodic_Train.hdf5",
+}
+PDE_GRIDS = {"x": 6, "y": 5, "z": 4}  # all different, so that no axis passes for another
+PDE_SAMPLES, PDE_FRAMES = 20, 7
+
+
+def pde_values(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def pde_axis(dim: str) -> np.ndarray:
+    size = PDE_GRIDS[dim]
+    return ((np.arange(size) + 0.5) / size).astype(np.float32)
+
+
+def write_pde(folder: Path, task: str, *, name: str | None = None, **changes: Any) -> Path:
+    """A PDEBench file of a task, written with h5py alone; `changes` replace datasets (None leaves one out) or set `attrs`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / (name or PDE_NAMES[task])
+    attrs = changes.pop("attrs", {})
+    datasets = {**pde_contents(task), **changes}
+    with h5py.File(path, "w") as file:
+        for key, data in datasets.items():
+            if data is not None:
+                file[key.replace("_coordinate", "-coordinate")] = data
+        for key, value in attrs.items():
+            file.attrs[key] = value
+    return path
+
+
+def pde_contents(task: str) -> dict[str, np.ndarray]:
+    """The datasets of a task's file by name; attributes are left out, as in some files."""
+    times = np.linspace(0, 2, PDE_FRAMES + 1).astype(np.float32)  # one longer than the frames
+    if task in ("advection", "burgers", "diffusion_reaction_1d"):
+        grid = {"x-coordinate": pde_axis("x"), "t-coordinate": times}
+        return {"tensor": pde_values(1, PDE_SAMPLES, PDE_FRAMES, PDE_GRIDS["x"]), **grid}
+    if task == "darcy":
+        shape = (PDE_GRIDS["x"], PDE_GRIDS["y"])
+        grid = {f"{dim}-coordinate": pde_axis(dim) for dim in "xy"}
+        return {
+            "tensor": pde_values(1, PDE_SAMPLES, 1, *shape),
+            "nu": pde_values(2, PDE_SAMPLES, *shape),
+            **grid,
+        }
+    if task.startswith("compressible"):
+        dims = "xyz"[: int(task[-2])]
+        shape = tuple(PDE_GRIDS[dim] for dim in dims)
+        names = ["density", "pressure", *(f"V{dim}" for dim in dims)]
+        fields = {
+            name: pde_values(k, PDE_SAMPLES, PDE_FRAMES, *shape) for k, name in enumerate(names)
+        }
+        return {
+            **fields,
+            **{f"{dim}-coordinate": pde_axis(dim) for dim in dims},
+            "t-coordinate": times,
+        }
+    dims, channels = {
+        "diffusion_sorption": ("x", 1),
+        "diffusion_reaction": ("yx", 2),
+        "shallow_water": ("xy", 1),
+    }[task]
+    shape = tuple(PDE_GRIDS[dim] for dim in dims)
+    found = {}
+    for sample in range(PDE_SAMPLES):
+        found[f"{sample:04d}/data"] = pde_values(sample, PDE_FRAMES, *shape, channels)
+        found[f"{sample:04d}/grid/t"] = times[:PDE_FRAMES]
+        found |= {f"{sample:04d}/grid/{dim}": pde_axis(dim) for dim in dims}
+    return found
+
+
+@pytest.fixture
+def write_pdebench() -> Callable[..., Path]:
+    return write_pde
+
+
+@pytest.fixture
+def pdebench_contents() -> Callable[[str], dict[str, np.ndarray]]:
+    return pde_contents

@@ -266,7 +266,7 @@ def test_no_file_is_open_before_the_first_read_or_after_close(toy):
 
 
 def test_a_limited_number_of_files_stays_open(toy, monkeypatch):
-    monkeypatch.setattr("nops_data._reader._MAX_OPEN", 1)
+    monkeypatch.setattr("nops_data._open_files._MAX_OPEN", 1)
     reader = WellReader(toy, split="train")
     for index in (0, 9, 4, 0):
         reader[index]

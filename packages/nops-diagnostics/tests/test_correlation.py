@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from nops_diagnostics import correlation, correlation_time
+from nops_diagnostics import correlation, correlation_time, correlation_times
 from nops_diagnostics._correlation import _first_crossing
 from torch.testing import assert_close
 
@@ -191,3 +191,38 @@ def test_bad_input_names_what_was_found(fields):
         correlation_time(field, field, frame_interval=0.0)
     with pytest.raises(ValueError, match="channels='all'"):
         correlation(field, field, channels="all")
+
+
+def test_several_thresholds_are_the_single_ones_from_one_pass(fields):
+    truth = fields(0, 5, 6, 2, 16)
+    decay = torch.linspace(1, 0, 6, dtype=torch.float64)[:, None, None]
+    pred = decay * truth + (1 - decay) * fields(1, 5, 6, 2, 16)
+    options = {"frame_interval": 0.5, "spatial_dims": 1, "channels": "mean", "interpolate": False}
+    got = correlation_times(pred, truth, **options)
+    assert list(got) == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    for threshold, found in got.items():
+        alone = correlation_time(pred, truth, threshold=threshold, **options)
+        assert (found.time, found.low, found.high) == (alone.time, alone.low, alone.high)
+    times = [found.time for found in got.values()]
+    assert times == sorted(times, reverse=True)
+    assert times[0] > times[-1]
+    for thresholds in ((), (0.5, 1.0)):
+        with pytest.raises(ValueError, match="need 0 < threshold < 1"):
+            correlation_times(pred, truth, thresholds=thresholds, **options)
+
+
+def test_the_first_step_below_counts_channel_by_channel():
+    # Two channels of two leads on four cells; the third channel is constant and left out.
+    cells = torch.tensor([1.0, -1.0, 1.0, -1.0], dtype=torch.float64)
+    truth = torch.stack([cells, cells, torch.ones(4, dtype=torch.float64)])
+    truth = truth.expand(1, 2, 3, 4)
+    pred = truth.clone()
+    pred[0, 1, 0] = -cells  # correlations of lead 2: -1 and 1, mean 0
+    options = {"frame_interval": 1.0, "spatial_dims": 1, "channels": "mean"}
+    got = correlation_time(pred, truth, interpolate=False, **options)
+    assert got.curve.tolist() == pytest.approx([1.0, 0.0])
+    assert (got.time, got.censored) == (2.0, False)
+    # Between leads 1 and 2 the mean falls from 1 to 0: at 0.8 after a fifth of the step.
+    assert correlation_time(pred, truth, **options).time == pytest.approx(1.2)
+    full = correlation_time(truth, truth, interpolate=False, **options)
+    assert (full.time, full.censored) == (2.0, True)

@@ -1,20 +1,24 @@
 """Trajectories in the_well's HDF5 layout: write, read, check, normalise, sample, generate.
 
 `WellWriter` writes arrays as files, `WellReader` reads those and any other file of that layout,
-`check_well` says what is wrong with one. `Windows`, `ResumableSampler` and `Batches` turn
-trajectories into batches whose content depends on (seed, epoch, batch) alone. `generate` fills a
-folder from a solver, restartable at any moment; `verify` recomputes its sums.
+`check_well` says what is wrong with one. `PDEBench` reads that benchmark's files as they are.
+`Windows`, `ResumableSampler` and `Batches` turn trajectories into batches whose content depends on
+(seed, epoch, batch) alone; `TaskMixture` and `BalancedSampler` do so for several data sets at once.
+`generate` fills a folder from a solver, restartable at any moment; `verify` recomputes its sums.
 """
 
 from nops_data._attributes import stored_attributes
+from nops_data._balanced import BalancedSampler
 from nops_data._check import check_well
 from nops_data._errors import LayoutError
 from nops_data._fingerprint import data_fingerprint, file_fingerprints
 from nops_data._generate import Generated, Progress, generate, pending
 from nops_data._loader import Batches, loader
+from nops_data._mixture import TaskMixture
 from nops_data._normaliser import Normaliser
 from nops_data._npz_import import import_npz
 from nops_data._npz_tree import NpzSplit
+from nops_data._pdebench import PDEBench
 from nops_data._plan import Plan, Request, SplitPlan
 from nops_data._reader import WellReader
 from nops_data._recipe import consecutive_splits, named_folder
@@ -28,11 +32,13 @@ from nops_data._sources import (
 )
 from nops_data._splits import Splits, frame_interval, open_splits, stored_facts
 from nops_data._stats import write_stats
+from nops_data._trajectories import Trajectories
 from nops_data._verify import Verification, verify
 from nops_data._windows import Windows
 from nops_data._writer import WellWriter
 
 __all__ = [
+    "BalancedSampler",
     "Batches",
     "Draw",
     "Generated",
@@ -40,6 +46,7 @@ __all__ = [
     "NormalisedBatches",
     "Normaliser",
     "NpzSplit",
+    "PDEBench",
     "Picked",
     "Plan",
     "Progress",
@@ -47,6 +54,8 @@ __all__ = [
     "ResumableSampler",
     "SplitPlan",
     "Splits",
+    "TaskMixture",
+    "Trajectories",
     "Verification",
     "WellReader",
     "WellWriter",

@@ -40,10 +40,11 @@ def file_fingerprints(folder: Path | str) -> dict[str, str]:
     files = [path for split in SPLITS for path in list_hdf5(Path(folder) / "data" / split)]
     if not files:
         raise layout_error(folder, "folder", found="no HDF5 file in data/*", expected="data")
-    return {path.relative_to(folder).as_posix(): _digest(path) for path in files}
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of one file, as `file_fingerprints` describes it."""
     digest = hashlib.sha256(f"{path.stat().st_size}\0".encode())
     _add_bytes(digest, path)
     _add_small(digest, path)

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-ORDER, START = 1, 2  # purposes
+ORDER, START, TASK = 1, 2, 3  # purposes
 
 _MASK = 2**64 - 1
 _GAMMA = 0x9E3779B97F4A7C15

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from nops_data._sampler import Draw, ResumableSampler
+from nops_data._sampler import BatchSampler, Draw
 
 
 def loader(
     dataset: Any,
-    sampler: ResumableSampler,
+    sampler: BatchSampler,
     *,
     epoch: int,
     skip: int = 0,
@@ -34,7 +34,7 @@ def loader(
     Args:
         dataset: Map-style; indexed with `Draw(epoch, index)`. Its method `batch(draws)` is used
             where it has one (as `Windows` does), else items are fetched and collated one by one.
-        sampler: Gives the draws of each batch.
+        sampler: Gives the draws of each batch: a `ResumableSampler` or a `BalancedSampler`.
         epoch: 0-based.
         skip: Batches to leave out at the start of the epoch.
         num_workers: Processes that read ahead, each with its own file handles; 0 reads here.
@@ -44,7 +44,7 @@ def loader(
     """
     draws = sampler.batches(epoch, skip=skip)
     if num_workers == 0:
-        batches = (_fetch(dataset, batch) for batch in draws)
+        batches = (fetch(dataset, batch) for batch in draws)
         return (_pin(batch) for batch in batches) if pin_memory else batches
     if hasattr(dataset, "close"):
         dataset.close()  # so that no open handle is handed down
@@ -77,7 +77,7 @@ class Batches:
     def __init__(
         self,
         dataset: Any,
-        sampler: ResumableSampler,
+        sampler: BatchSampler,
         *,
         num_workers: int = 0,
         pin_memory: bool = False,
@@ -117,7 +117,7 @@ class _Batched(Dataset):
 
     def __getitem__(self, index: Sequence[Draw]) -> Any:
         try:
-            return _fetch(self._dataset, index)
+            return fetch(self._dataset, index)
         except Exception as error:
             return _Failed(error)
 
@@ -151,7 +151,8 @@ def _unwrapped(batches: Iterator[Any]) -> Iterator[Any]:
         raise failed.error
 
 
-def _fetch(dataset: Any, draws: Sequence[Draw]) -> Any:
+def fetch(dataset: Any, draws: Sequence[Draw]) -> Any:
+    """One batch of a data set: by its method `batch` where it has one, else collated."""
     if hasattr(dataset, "batch"):
         return dataset.batch(draws)
     return default_collate([dataset[draw] for draw in draws])

@@ -9,7 +9,7 @@ import torch
 from nops_data._errors import LayoutError
 from nops_data._finite import first_nonfinite
 from nops_data._moments import Moments
-from nops_data._reader import WellReader
+from nops_data._trajectories import Trajectories
 
 _BLOCK = 2**24  # values in float64 at once
 _RESOLUTION = 1e-7  # spread against magnitude below which float32 holds nothing but rounding
@@ -47,7 +47,7 @@ class Normaliser:
         self._placed: dict[tuple[torch.device, torch.dtype], tuple[torch.Tensor, ...]] = {}
 
     @classmethod
-    def fit(cls, trajectories: WellReader | Iterable[Any]) -> "Normaliser":
+    def fit(cls, trajectories: Trajectories | Iterable[Any]) -> "Normaliser":
         """Statistics of all frames, in one pass, float64.
 
         Args:
@@ -59,7 +59,7 @@ class Normaliser:
                 channels differ.
             LayoutError: If a value is not finite, naming sample, step and channel.
         """
-        reader = trajectories if isinstance(trajectories, WellReader) else None
+        reader = trajectories if isinstance(trajectories, Trajectories) else None
         if reader is not None and reader.split != "train":
             raise ValueError(
                 f"split: found {reader.split!r}, expected 'train': statistics of data that is "
@@ -191,9 +191,9 @@ def _merge(moments: Moments | None, values: torch.Tensor) -> Moments:
     return moments.merged(block)
 
 
-def _blocks(trajectories: WellReader | Iterable[Any]) -> Iterator[tuple[torch.Tensor, bool]]:
+def _blocks(trajectories: Trajectories | Iterable[Any]) -> Iterator[tuple[torch.Tensor, bool]]:
     """Blocks of frames, each starting with the last frame of the one before; True for a first."""
-    if isinstance(trajectories, WellReader):
+    if isinstance(trajectories, Trajectories):
         yield from _reader_blocks(trajectories)
         return
     for number, item in enumerate(trajectories):
@@ -209,7 +209,7 @@ def _blocks(trajectories: WellReader | Iterable[Any]) -> Iterator[tuple[torch.Te
             yield frames[max(start - 1, 0) : start + step], start == 0
 
 
-def _reader_blocks(reader: WellReader) -> Iterator[tuple[torch.Tensor, bool]]:
+def _reader_blocks(reader: Trajectories) -> Iterator[tuple[torch.Tensor, bool]]:
     step = _block_length(len(reader.channels) * math.prod(reader.shape))
     for index in range(len(reader)):
         count = reader.frames_of(index)

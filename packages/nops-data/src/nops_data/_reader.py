@@ -1,9 +1,6 @@
 """Reading trajectories from a folder in the_well's layout."""
 
-import bisect
 import itertools
-import os
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +14,8 @@ from nops_data._finite import first_nonfinite
 from nops_data._frames import OpenFile
 from nops_data._hdf5 import SPLITS, get_dataset, list_hdf5, open_hdf5, split_files
 from nops_data._layout import Field, FileLayout, read_layout
-
-_MAX_OPEN = 64  # files open at once in one process
+from nops_data._open_files import OpenFiles
+from nops_data._trajectories import locate, read_checked
 
 
 class WellReader:
@@ -67,8 +64,7 @@ class WellReader:
         self.parameters = torch.from_numpy(self._read_parameters(parameters))
         counts = [layout.num_trajectories for layout in self._layouts]
         self._ends = list(itertools.accumulate(counts))
-        self._open: OrderedDict[int, OpenFile] = OrderedDict()
-        self._process = os.getpid()
+        self._open: OpenFiles[OpenFile] = OpenFiles()
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -90,9 +86,6 @@ class WellReader:
 
     def __repr__(self) -> str:
         return f"WellReader({str(self.folder)!r}, split={self.split!r}): {len(self)} trajectories"
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": OrderedDict(), "_process": None}
 
     @property
     def layouts(self) -> tuple[FileLayout, ...]:
@@ -159,16 +152,7 @@ class WellReader:
             ValueError: If the frames are not within the trajectory.
             LayoutError: If they cannot be read or are not finite.
         """
-        frames = self.frames_of(index)
-        stop = frames if stop is None else stop
-        if not 0 <= start < stop <= frames:
-            raise ValueError(
-                f"{self!r}: frames {start}:{stop} of trajectory {index}, which has {frames}"
-            )
-        out = empty_frames(stop - start, len(self.channels), *self.shape)
-        self.read_into(out.numpy(), index, start=start)
-        self.check_finite(out, index, start=start)
-        return out
+        return read_checked(self, index, start=start, stop=stop)
 
     def read_into(self, out: np.ndarray, index: int, *, start: int) -> None:
         """Fill a float32 buffer [n, C, *grid] with n frames from `start` on, unchecked."""
@@ -197,28 +181,18 @@ class WellReader:
 
     def close(self) -> None:
         """Close the files this process opened; the next read opens them again."""
-        while self._open:
-            self._open.popitem()[1].close()
+        self._open.close()
 
     def _locate(self, index: int) -> tuple[int, int]:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"{self!r}: no trajectory {index}")
-        index %= len(self)
-        position = bisect.bisect_right(self._ends, index)
-        return position, index - (self._ends[position - 1] if position else 0)
+        return locate(self._ends, index, owner=self)
 
     def _file(self, position: int) -> OpenFile:
-        if self._process != os.getpid():
-            self._open, self._process = OrderedDict(), os.getpid()
-        if position in self._open:
-            return self._open[position]
-        if len(self._open) == _MAX_OPEN:
-            self._open.popitem(last=False)[1].close()
-        layout = self._layouts[position]
+        return self._open.get(position, lambda: self._opened(self._layouts[position]))
+
+    def _opened(self, layout: FileLayout) -> OpenFile:
         names = {field.dataset for field in self.fields}
         chosen = tuple(field for field in layout.fields if field.dataset in names)
-        self._open[position] = OpenFile(layout, fields=chosen)
-        return self._open[position]
+        return OpenFile(layout, fields=chosen)
 
     def _read_parameters(self, kind: str) -> np.ndarray:
         physical = np.concatenate([layout.parameters for layout in self._layouts])
@@ -231,11 +205,6 @@ class WellReader:
         low, high = parameter_range(self.folder, names=self.parameter_names)
         width = np.where(high > low, high - low, 1.0)
         return ((physical - low) / width).astype(np.float32)
-
-
-def empty_frames(*shape: int) -> torch.Tensor:
-    """A buffer to read into, whatever torch's default type and device are."""
-    return torch.empty(*shape, dtype=torch.float32, device="cpu")
 
 
 def parameter_range(folder: Path | str, *, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:

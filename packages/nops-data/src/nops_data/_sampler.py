@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -14,6 +15,21 @@ class Draw:
 
     epoch: int
     index: int
+
+
+class BatchSampler(Protocol):
+    """What a loader needs to know of batches: `ResumableSampler` and `BalancedSampler` do."""
+
+    @property
+    def num_samples(self) -> int:
+        """Length of the data set."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def batches(self, epoch: int, *, skip: int = 0) -> Iterator[list[Draw]]:
+        """This rank's share of each batch of an epoch, from batch `skip` on."""
+        ...
 
 
 class ResumableSampler:
@@ -98,8 +114,7 @@ class ResumableSampler:
         Raises:
             ValueError: If `skip` is not between 0 and the number of batches.
         """
-        if not 0 <= skip <= len(self):
-            raise ValueError(f"skip: found {skip}, expected 0 to {len(self)} batches")
+        check_skip(skip, len(self))
         order = self.order(epoch)
         return (self._share(order, epoch, batch) for batch in range(skip, len(self)))
 
@@ -109,3 +124,13 @@ class ResumableSampler:
             len(samples) * rank // self.world_size for rank in (self.rank, self.rank + 1)
         )
         return [Draw(epoch, int(sample)) for sample in samples[first:stop]]
+
+
+def check_skip(skip: int, num_batches: int) -> None:
+    """Refuse to start outside the epoch.
+
+    Raises:
+        ValueError: If `skip` is not between 0 and the number of batches.
+    """
+    if not 0 <= skip <= num_batches:
+        raise ValueError(f"skip: found {skip}, expected 0 to {num_batches} batches")

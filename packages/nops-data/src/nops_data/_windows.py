@@ -8,8 +8,8 @@ from typing import Any, Literal
 import torch
 
 from nops_data._keyed import START, check_seed, keyed
-from nops_data._reader import WellReader, empty_frames
 from nops_data._sampler import Draw
+from nops_data._trajectories import Trajectories, empty_frames
 
 
 class Windows:
@@ -20,7 +20,8 @@ class Windows:
     `initial` [with_initial, C, *grid]: the trajectory's first frames.
 
     Args:
-        reader: The trajectories.
+        reader: The trajectories: a `WellReader`, a `PDEBench`, or anything with what
+            `Trajectories` lists.
         length: Frames per window, u0 included: a rollout over w steps needs w + 1.
         start: "random": one window per trajectory and epoch, at a uniform step that depends only
             on (seed, epoch, trajectory), so neither workers nor order nor ranks matter; "first":
@@ -34,7 +35,7 @@ class Windows:
 
     def __init__(
         self,
-        reader: WellReader,
+        reader: Trajectories,
         *,
         length: int,
         start: Literal["random", "first", "all"] = "random",
@@ -47,7 +48,7 @@ class Windows:
             if not least <= value <= reader.num_frames:
                 raise ValueError(
                     f"{name}: found {value}, expected {least} to {reader.num_frames}, the frames "
-                    f"of the shortest trajectory in {reader.folder} ({reader.split})"
+                    f"of the shortest trajectory of {reader!r}"
                 )
         self.reader = reader
         self.length = length

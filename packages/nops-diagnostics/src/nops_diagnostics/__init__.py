@@ -9,12 +9,19 @@ Plots are matplotlib figures drawn without pyplot, so that nothing global is tou
 from nops_losses import relative_l2
 
 from nops_diagnostics._bootstrap import Estimate, bootstrap_estimate
-from nops_diagnostics._correlation import CorrelationTime, correlation, correlation_time
+from nops_diagnostics._correlation import (
+    CorrelationTime,
+    correlation,
+    correlation_time,
+    correlation_times,
+)
+from nops_diagnostics._decoded_errors import DecodedErrors, decoded_errors
 from nops_diagnostics._flow import FlowDrift, FlowQuantities, flow_drift, flow_quantities
 from nops_diagnostics._format import format_number
 from nops_diagnostics._lead_errors import LeadErrors, lead_errors, plot_lead_errors
 from nops_diagnostics._machine import describe_machine
 from nops_diagnostics._metrics import mse, nmse, nrmse, skill, vrmse
+from nops_diagnostics._pdebench_metrics import brmse, crmse, frmse, max_error
 from nops_diagnostics._plot_anisotropic import plot_anisotropic_spectra
 from nops_diagnostics._plot_evolution import plot_spectrum_evolution, plot_temporal_spectrum
 from nops_diagnostics._plot_fields import plot_rollout, plot_spectra
@@ -43,6 +50,7 @@ from nops_diagnostics._temporal_spectrum import TemporalSpectrum, temporal_spect
 
 __all__ = [
     "CorrelationTime",
+    "DecodedErrors",
     "Estimate",
     "FlowDrift",
     "FlowQuantities",
@@ -56,16 +64,22 @@ __all__ = [
     "TemporalSpectrum",
     "TemporalStability",
     "bootstrap_estimate",
+    "brmse",
     "correlation",
     "correlation_time",
+    "correlation_times",
+    "crmse",
+    "decoded_errors",
     "derangement",
     "describe_machine",
     "diversity_ratio",
     "flow_drift",
     "flow_quantities",
     "format_number",
+    "frmse",
     "lead_errors",
     "lead_mean",
+    "max_error",
     "mse",
     "nmse",
     "nrmse",

@@ -1,5 +1,6 @@
 """How long a rollout stays correlated with the truth."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,8 @@ from nops_diagnostics._layout import as_double, check_choice, check_pair
 Channels = Literal["joint", "mean"]
 
 CONSTANT = 1e-24  # share of a frame's square sum below which its variation is float64 round-off
+
+THRESHOLDS = tuple(tenths / 10 for tenths in range(1, 10))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,26 +116,77 @@ def correlation_time(
     Source:
         Lippe et al., PDE-Refiner, arXiv 2308.05732, for the threshold 0.8.
     """
+    return correlation_times(
+        pred,
+        target,
+        frame_interval=frame_interval,
+        thresholds=(threshold,),
+        spatial_dims=spatial_dims,
+        channels=channels,
+        interpolate=interpolate,
+        bootstrap=bootstrap,
+        confidence=confidence,
+        seed=seed,
+    )[threshold]
+
+
+def correlation_times(
+    pred: Float[Tensor, "sample time channel *space"],
+    target: Float[Tensor, "sample time channel *space"],
+    *,
+    frame_interval: float,
+    thresholds: Sequence[float] = THRESHOLDS,
+    spatial_dims: int = 2,
+    channels: Channels = "joint",
+    interpolate: bool = True,
+    bootstrap: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[float, CorrelationTime]:
+    """`correlation_time` at several thresholds, the correlations computed once.
+
+    Args:
+        pred: See `correlation_time`, as for all below.
+        target: Truth at the same times, same shape.
+        frame_interval: Physical time between frames.
+        thresholds: Each between 0 and 1.
+        spatial_dims: Number of trailing axes that are space.
+        channels: See `correlation`.
+        interpolate: See `correlation_time`.
+        bootstrap: Number of resamples over samples, the same ones for all thresholds.
+        confidence: Coverage aimed at by the intervals.
+        seed: Of the resampling.
+
+    Returns:
+        The time by threshold.
+
+    Raises:
+        ValueError: As `correlation_time`, or if there is no threshold.
+    """
     check_pair(pred, target, spatial_dims=spatial_dims, leading=2)
-    if not 0.0 < threshold < 1.0 or not frame_interval > 0.0:
+    if not thresholds or not all(0.0 < t < 1.0 for t in thresholds) or not frame_interval > 0.0:
         raise ValueError(
-            f"need 0 < threshold < 1 and frame_interval > 0, got threshold={threshold} and "
-            f"frame_interval={frame_interval}."
+            f"need 0 < threshold < 1 and frame_interval > 0, got threshold="
+            f"{', '.join(map(str, thresholds))} and frame_interval={frame_interval}."
         )
     r = _per_frame(pred, target, spatial_dims=spatial_dims, channels=channels)
     plain = torch.full((1, len(r)), 1.0 / len(r), dtype=r.dtype)
     weights = bootstrap_weights(len(r), num_resamples=bootstrap, seed=seed)
     curves = _mean_defined(r, torch.cat([plain, weights]))
-    leads, censored = _first_crossing(curves, threshold=threshold, interpolate=interpolate)
-    times = leads * frame_interval
-    low, high = percentile_interval(times[1:], confidence=confidence)
-    return CorrelationTime(
-        time=float(times[0]),
-        low=float(low),
-        high=float(high),
-        censored=bool(censored[0]),
-        curve=curves[0],
-    )
+
+    def at(threshold: float) -> CorrelationTime:
+        leads, censored = _first_crossing(curves, threshold=threshold, interpolate=interpolate)
+        times = leads * frame_interval
+        low, high = percentile_interval(times[1:], confidence=confidence)
+        return CorrelationTime(
+            time=float(times[0]),
+            low=float(low),
+            high=float(high),
+            censored=bool(censored[0]),
+            curve=curves[0],
+        )
+
+    return {threshold: at(threshold) for threshold in thresholds}
 
 
 def _unit_deviation(values: Tensor) -> tuple[Tensor, Tensor]:

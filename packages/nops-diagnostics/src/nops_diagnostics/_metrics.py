@@ -37,7 +37,7 @@ def mse(
     """
     check_pair(pred, target, spatial_dims=spatial_dims)
     difference = as_double(pred) - as_double(target)
-    return _reduce(difference.square().mean(space_axes(spatial_dims)), reduction)
+    return reduce_frames(difference.square().mean(space_axes(spatial_dims)), reduction)
 
 
 def nmse(
@@ -71,7 +71,7 @@ def nmse(
         Ohana et al., The Well, arXiv 2412.00568.
     """
     error = mse(pred, target, spatial_dims=spatial_dims, reduction="none")
-    return _reduce(error / (mean_square(target, spatial_dims=spatial_dims) + eps), reduction)
+    return reduce_frames(error / (mean_square(target, spatial_dims=spatial_dims) + eps), reduction)
 
 
 def vrmse(
@@ -110,7 +110,7 @@ def vrmse(
     """
     error = mse(pred, target, spatial_dims=spatial_dims, reduction="none")
     variance = spatial_variance(target, spatial_dims=spatial_dims, ddof=ddof)
-    return _reduce((error / (variance + eps)).sqrt(), reduction)
+    return reduce_frames((error / (variance + eps)).sqrt(), reduction)
 
 
 def nrmse(
@@ -149,7 +149,7 @@ def nrmse(
     if convention != "pooled":
         eps = THE_WELL_EPS if convention == "the_well" else 0.0
         ratio = nmse(pred, target, spatial_dims=spatial_dims, eps=eps, reduction="none")
-        return _reduce(ratio.sqrt(), reduction)
+        return reduce_frames(ratio.sqrt(), reduction)
     if reduction != "mean":
         raise ValueError(
             f"convention='pooled' gives one value, so reduction={reduction!r} cannot be kept; "
@@ -196,6 +196,7 @@ def spatial_variance(field: Tensor, *, spatial_dims: int, ddof: int) -> Tensor:
     return torch.var(as_double(field), space_axes(spatial_dims), correction=ddof)
 
 
-def _reduce(values: Tensor, reduction: str) -> Tensor:
+def reduce_frames(values: Tensor, reduction: str) -> Tensor:
+    """`values` as they are for "none", their mean for "mean"."""
     check_choice("reduction", reduction, ("mean", "none"))
     return values.mean() if reduction == "mean" else values

@@ -70,6 +70,8 @@ def rollout_errors(
     initial: Float[Tensor, "sample channel *space"],
     mean: Float[Tensor, "time channel"] | None = None,
     noise_floor: Float[Tensor, "time channel"] | None = None,
+    reconstruction: Float[Tensor, "sample time channel *space"] | None = None,
+    previous_truth: bool = False,
     scale: Float[Tensor, "channel"] | None = None,
     lead_times: Sequence[int] | None = None,
     spatial_dims: int = 2,
@@ -78,8 +80,9 @@ def rollout_errors(
 ) -> RolloutErrors:
     """Errors of one batch of rollouts per sample, lead time and channel, and of the baselines.
 
-    Baselines: `zero`; `persistence`, the initial state held; `mean` and `noise_floor` where given.
-    One lead is taken to float64 at a time.
+    Baselines: `zero`; `persistence`, the initial state held; `mean`, `noise_floor` and
+    `reconstruction` where given; `previous_truth`, the *true* frame before, where asked for: a free
+    rollout never sees it, which makes it hard to beat. None of them enters the rollout. One lead is taken to float64 at a time.
 
     Args:
         pred: Rollout without the initial state; frame `j` is lead time `j + 1`.
@@ -87,6 +90,9 @@ def rollout_errors(
         initial: The state both start from.
         mean: Mean of the *training* trajectories per lead time and channel, from `lead_mean`.
         noise_floor: Mean squared error that no prediction can beat, from `paired_noise_floor`.
+        reconstruction: The truth encoded and decoded, without a step in time; same shape as
+            `target`. What is lost before anything is predicted.
+        previous_truth: Whether to add that baseline.
         scale: Per-channel scale by which every field is divided first, so that channels of
             different units weigh alike, such as a train standard deviation. None: as they are.
         lead_times: Which leads, 1-based and increasing; all if None.
@@ -106,6 +112,7 @@ def rollout_errors(
     _check_shape("initial", initial, tuple(target[:, 0].shape))
     _check_shape("mean", mean, (steps, channels))
     _check_shape("noise_floor", noise_floor, (steps, channels))
+    _check_shape("reconstruction", reconstruction, tuple(target.shape))
     _check_shape("scale", scale, (channels,))
     unit = torch.ones(channels) if scale is None else scale
     unit = per_channel(unit, target, spatial_dims=spatial_dims)
@@ -115,6 +122,10 @@ def rollout_errors(
         rivals = {"zero": torch.zeros_like(initial), "persistence": initial}
         if mean is not None:
             rivals["mean"] = per_channel(mean[lead - 1], target, spatial_dims=spatial_dims)
+        if previous_truth:
+            rivals["previous_truth"] = initial if lead == 1 else target[:, lead - 2]
+        if reconstruction is not None:
+            rivals["reconstruction"] = reconstruction[:, lead - 1]
         part = _frame_errors(
             pred[:, lead - 1],
             target[:, lead - 1],

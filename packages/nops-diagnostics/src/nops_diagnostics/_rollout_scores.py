@@ -22,8 +22,8 @@ class RolloutScores:
     Attributes:
         lead_times: Steps after the initial state, 1-based.
         metrics: `mse`, `nmse`, `vrmse`, `relative_l2` and `spectrum_error` of the model.
-        skill: `1 - MSE / MSE_baseline` by baseline: `zero`, `persistence`, and `mean` and
-            `noise_floor` where they were given.
+        skill: `1 - MSE / MSE_baseline` by baseline: `zero`, `persistence`, and those of
+            `mean`, `noise_floor`, `previous_truth` and `reconstruction` that were asked for.
         baselines: `mse`, `nmse` and `vrmse` of each baseline.
         num_samples: Number of trajectories.
         num_diverged: Per lead, how many of them were no longer finite.
@@ -137,6 +137,8 @@ def rollout_scores(
     initial: Float[Tensor, "sample channel *space"],
     mean: Float[Tensor, "time channel"] | None = None,
     noise_floor: Float[Tensor, "time channel"] | None = None,
+    reconstruction: Float[Tensor, "sample time channel *space"] | None = None,
+    previous_truth: bool = False,
     scale: Float[Tensor, "channel"] | None = None,
     lead_times: Sequence[int] | None = None,
     spatial_dims: int = 2,
@@ -157,6 +159,8 @@ def rollout_scores(
         initial=initial,
         mean=mean,
         noise_floor=noise_floor,
+        reconstruction=reconstruction,
+        previous_truth=previous_truth,
         scale=scale,
         lead_times=lead_times,
         spatial_dims=spatial_dims,
