@@ -63,6 +63,7 @@ def make_plan(config: NoaConfig) -> Plan:
         num_frames=data.num_steps + 1,
         frame_interval=domain.frame_interval,
         lengths=domain.lengths,
+        boundary=domain.boundary,
         splits=_splits(domain, data),
         units="dimensionless",
         attributes={"seed": data.seed},
