@@ -65,6 +65,26 @@ CONSTANT = {"kind": "constant"}
         ),
         ({"weighting": {"adaptation_trigger": "platoe"}}, ("platoe", "plateau")),
         ({"weighting": {"pateince": 3}}, ("pateince", "patience")),
+        (
+            {"weighting": {"transition_schedule": "linar"}},
+            ("transition_schedule", "linar", "linear"),
+        ),
+        ({"weighting": {"transition_step": -0.1}}, ("transition_step", "-0.1")),
+        ({"weighting": {"initial_weight_source": -1.0}}, ("initial_weight_source", "-1")),
+        ({"loss": {"predFieldError": -1.0}}, ("loss.predFieldError", "-1")),
+        (  # the spectrum alone half-way
+            {
+                "weighting": {
+                    "roles": {"field": ["predFieldError"], "spectrum": ["spectrumError"]},
+                    "waypoints": [
+                        {"field": 1, "spectrum": 0},
+                        {"field": 0, "spectrum": 1},
+                        {"field": 0.5, "spectrum": 0.5},
+                    ],
+                }
+            },
+            ("waypoint 1", "spectrumError alone is blind to phase"),
+        ),
         # arms
         ({"weighting": CONSTANT}, ("arms ['schedule']", "weighting.kind is constant")),
         ({"arms": ["field", "matched"]}, ("matched takes its weights from arm schedule",)),

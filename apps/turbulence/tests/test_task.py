@@ -114,6 +114,24 @@ def test_fading_in_leaves_the_first_frame_and_scales_the_others() -> None:
     assert by_epoch[0]["spectrumError"] == by_epoch[40]["spectrumError"]  # of all frames
 
 
+@pytest.mark.parametrize(
+    ("linear", "steps"),
+    [(False, {0: 1, 9: 1, 10: 3, 30: 5, 99: 5}), (True, {0: 1, 10: 2, 17: 3, 24: 4, 30: 5})],
+)
+def test_training_rollouts_grow_over_epochs_and_validation_does_not(
+    linear: bool, steps: dict[int, int]
+) -> None:
+    made = task(LossConfig(), growth=(10, 30), grows_linearly=linear)
+    held = batch(steps=5)
+    active = frozenset({"predFieldError"})
+    pred = made.model.rollout(held["frames"][:, 0], num_steps=5)
+    each = nops_losses.field_error(pred, held["frames"][:, 1:], reduction="none").mean((0, 2))
+    for epoch, count in steps.items():
+        found = made.losses(held, epoch=epoch, step=0, active=active)["predFieldError"]
+        torch.testing.assert_close(found, each[:count].mean())
+    torch.testing.assert_close(made.metrics(held)["field_error"].mean(), each.mean())
+
+
 def test_validation_publishes_every_metric_whatever_the_weights() -> None:
     made = task(LossConfig())
     held = batch()

@@ -4,7 +4,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nops_schedules import fade_in, ramp
+from nops_schedules import fade_in, grown_length, ramp
 from nops_schedules._curves import CURVES
 
 numbers = st.floats(-1e6, 1e6)
@@ -70,6 +70,42 @@ def test_fading_in(epoch, factor):
 
 def test_fading_in_is_off_where_it_ends_at_the_first_epoch():
     assert [fade_in(epoch, (-1, 0)) for epoch in (0, 1, 7)] == [1.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("linear", "longest", "expected"),
+    [
+        # 2 → 4 → 8 → 16 at 10, 20, 30
+        (False, 16, {0: 2, 9: 2, 10: 4, 19: 4, 20: 8, 29: 8, 30: 16, 99: 16}),
+        (False, 10, {9: 2, 10: 4, 20: 8, 29: 8, 30: 10}),  # the last doubling is cut
+        # 2 → 3 → 4 → 5 at 10, 20, 30
+        (True, 5, {9: 2, 10: 3, 19: 3, 20: 4, 29: 4, 30: 5, 99: 5}),
+        (True, 8, {9: 2, 10: 3, 13: 3, 14: 4, 17: 4, 18: 5, 22: 6, 26: 7, 30: 8}),
+        (False, 4, {9: 2, 10: 4}),  # a single one, at a
+        (True, 3, {9: 2, 10: 3}),
+        (False, 2, {0: 2, 50: 2}),
+    ],
+)
+def test_sequences_grow_from_the_first_epoch_to_the_last(linear, longest, expected):
+    found = {e: grown_length(e, [10, 30], longest=longest, linear=linear) for e in expected}
+    assert found == expected
+
+
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("interval", [(-1, 0), (0, 0)])
+def test_sequences_are_whole_where_growth_ends_at_the_first_epoch(linear, interval):
+    assert [grown_length(e, interval, longest=9, linear=linear) for e in (0, 1, 7)] == [9] * 3
+
+
+def test_sequences_grow_all_at_once_where_both_epochs_are_one():
+    assert [grown_length(e, (5, 5), longest=9) for e in (4, 5)] == [2, 9]
+
+
+def test_a_sequence_has_two_frames_at_least():
+    with pytest.raises(ValueError, match="at least 2 frames, got 1"):
+        grown_length(0, (1, 2), longest=1)
+    with pytest.raises(ValueError, match=r"interval is \[a, b\]"):
+        grown_length(0, (1,), longest=4)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import runpy
 from pathlib import Path
@@ -99,6 +100,24 @@ def test_dotted_and_nested_yaml_are_the_same():
     nested, _ = given("train: {epochs: 5}\nloss: {latent: {weight: 0.3}}")
     dotted, _ = given("train.epochs: 5\nloss.latent.weight: 0.3")
     assert nested == dotted
+
+
+def test_an_app_may_rewrite_the_file_but_not_the_words():
+    def rewrite(values):
+        if values.get("old", 0) < 0:
+            raise ValueError("old: expected 0 or more")
+        return {**{k: v for k, v in values.items() if k != "old"}, "train.epochs": values["old"]}
+
+    app = dataclasses.replace(APP, rewrite=rewrite)
+    expected, _ = given("train: {epochs: 5}\nloss: {latent: {weight: 0.3}}")
+    Path("my.yaml").write_text("old: 5\nloss: {latent: {weight: 0.3}}")
+    config, _ = resolve_call(app, app.command("train"), ["--config", "my.yaml"])
+    assert config == expected
+    over, _ = resolve_call(app, app.command("train"), ["--config", "my.yaml", "--train.epochs=7"])
+    assert over.train.epochs == 7
+    Path("my.yaml").write_text("old: -1")
+    with pytest.raises(InputError, match=r"my\.yaml: old: expected 0 or more"):
+        resolve_call(app, app.command("train"), ["--config", "my.yaml"])
 
 
 def test_sections_may_be_empty_or_commented_out():

@@ -1,13 +1,16 @@
 """Other accepted names of keys: published configurations, their renamed losses, and shorter forms."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Annotated, Any
 
 from nops_schedules import rename_legacy_losses
 from nops_train import Alias
+from pydantic import Field
 
 from turbulence.config_loss import TERMS
 from turbulence.config_weighting import SchedulerConfig
+from turbulence.published import METHODS
 
 LEGACY_TERMS = (
     *("recMSE", "reconstruction_mse", "lossRecMSE", "predMSE", "prediction_mse", "lossPredMSE"),
@@ -15,8 +18,23 @@ LEGACY_TERMS = (
 )
 COMPONENTS = ("source_components", "target_components", "static_components")
 DICTS = (*COMPONENTS, "roles", "caps")
-METHODS = ("diffusion", "dcar", "gan", "tno")
-FIELDS = {"dens": "density", "pres": "pressure", "velZ": "velocityZ"}
+CORRECTOR = (
+    *("stage1_epochs", "stage2_epochs", "stage1_lr", "stage2_lr", "training_stage"),
+    *("freeze_prior_after_stage1", "correction_strength", "correction_schedule"),
+    *("diffusion_num_steps", "diffusion_sigma_data", "enable_dcar", "dcar_correction_frequency"),
+)
+OTHER_LOSSES = (
+    *("extraMSEvelZ", "regVae", "regLatStep", "diffusion_loss_weight", "consistency_loss_weight"),
+    *("prior_loss_weight", "adversarial_loss_weight", "perceptual_loss_weight"),
+)
+FIELDS = {
+    "dens": "density",
+    "density": "density",
+    "pres": "pressure",
+    "pressure": "pressure",
+    "velZ": "velocityZ",
+    "velocityZ": "velocityZ",
+}
 PARAMETERS = {"rey": "Reynolds Number", "mach": "Mach Number"}
 Settings = Mapping[str, Any]
 
@@ -91,9 +109,18 @@ def _only(expected: Any, reason: str) -> Callable[[Any], Settings]:
     return check
 
 
-def _refused(method: str) -> Callable[[Any], Settings]:
+def _none_of(name: str) -> Callable[[Any], Settings]:
+    """Accepts the weight 0 of a loss that there is none of."""
+
+    def check(value: float) -> Settings:
+        return {} if value == 0 else _refused(f"{name} belongs to")(value)
+
+    return check
+
+
+def _refused(name: str) -> Callable[[Any], Settings]:
     def refuse(value: Any) -> Settings:
-        raise ValueError(f"{method} is a method that this app does not ship")
+        raise ValueError(f"{name} a method that this app does not ship")
 
     return refuse
 
@@ -187,6 +214,16 @@ PUBLISHED = (
         help=f"Parameters: {', '.join(PARAMETERS)}.",
     ),
     Alias(name="training_params.epochs", sets="train.epochs"),
+    Alias(name="training_params.test_interval", sets="train.validate_every"),
+    Alias(
+        name="training_params.save_interval",
+        sets=lambda value: {},
+        type=Annotated[int, Field(ge=1)],
+        help="Accepted: every epoch leaves a checkpoint here, so any interval is kept.",
+    ),
+    Alias(name="training_params.fadeInPredLoss", sets="loss.fadeInPredLoss"),
+    Alias(name="training_params.fadeInSeqLen", sets="train.fadeInSeqLen"),
+    Alias(name="training_params.fadeInSeqLenLin", sets="train.fadeInSeqLenLin"),
     Alias(name="training_params.lr", sets="train.learning_rate"),
     Alias(name="training_params.weightDecay", sets="train.weight_decay"),
     Alias(
@@ -197,13 +234,52 @@ PUBLISHED = (
     ),
     *_names("loss_params", "loss", (*TERMS, "fadeInPredLoss")),
 )
-REFUSED = tuple(
-    Alias(name=method, sets=_refused(method), type=Any, help="Refused: not shipped.")
-    for method in METHODS
+UNDERSCORED = {
+    "batch": "batch_size",
+    "sequenceLength": "sequence_length",
+    "dataSize": "data_size",
+    "randSeqOffset": "random_sequence_offset",
+    "normalizeMode": "normalize_mode",
+    "simFields": "sim_fields",
+    "simParams": "sim_params",
+    "lr": "learning_rate",
+    "weightDecay": "weight_decay",
+    "expLrGamma": "exp_lr_gamma",
+}
+OF_FILES = tuple(  # as the published files spell them
+    replace(alias, name=f"{section}.{UNDERSCORED[name]}")
+    for alias in PUBLISHED
+    for section, _, name in [alias.name.partition(".")]
+    if section != "loss_params" and name in UNDERSCORED
+)
+REFUSED = (
+    *(
+        Alias(name=name, sets=_refused(f"{name} is"), type=Any, help="Refused: not shipped.")
+        for name in METHODS
+    ),
+    *(
+        Alias(
+            name=f"training_params.{name}",
+            sets=_refused(f"{name} belongs to"),
+            type=Any,
+            help="Refused: of a corrector that is not shipped.",
+        )
+        for name in CORRECTOR
+    ),
+    *(
+        Alias(
+            name=f"loss_params.{name}",
+            sets=_none_of(name),
+            type=float,
+            help="0; the method is not shipped.",
+        )
+        for name in OTHER_LOSSES
+    ),
 )
 ALIASES = (
     *SHORT,
     *PUBLISHED,
+    *OF_FILES,
     *_legacy("loss", "loss", float),
     *_legacy("loss_params", "loss", float),
     *_scheduler(),

@@ -191,6 +191,8 @@ def build_task(config: TurbulenceConfig, bundle: Bundle, model: StepModel) -> Fl
         val_weights=weights,
         fade=config.loss.fadeInPredLoss,
         gradients=gradients,
+        growth=config.train.fadeInSeqLen,
+        grows_linearly=config.train.fadeInSeqLenLin,
         noise=config.train.noise,
     )
 

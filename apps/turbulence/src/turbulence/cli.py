@@ -12,6 +12,7 @@ from nops_train import App, Command, Folders, Invocation, Needs, Option, run_cli
 
 from turbulence.aliases import ALIASES
 from turbulence.config import TurbulenceConfig
+from turbulence.published import rewritten
 
 
 def generate(config: TurbulenceConfig, call: Invocation) -> None:
@@ -160,6 +161,7 @@ def app() -> App:
         commands=COMMANDS,
         aliases=ALIASES,
         needs=NEEDS,
+        rewrite=rewritten,
     )
 
 

@@ -165,6 +165,13 @@ class FlowTrainConfig(TrainConfig):
         None, ge=1, description="Optimizer steps per epoch; null takes every window once."
     )
     unroll: int = Field(2, ge=1, description="Steps that are predicted and trained through.")
+    fadeInSeqLen: tuple[int, int] = Field(  # noqa: N815 - a published name
+        (-1, 0),
+        description="Epochs [a, b] over which `unroll` grows from 1, frames doubling each time.",
+    )
+    fadeInSeqLenLin: bool = Field(  # noqa: N815
+        False, description="Grow by one step each time."
+    )
     noise: float = Field(
         0.0,
         ge=0,
@@ -176,6 +183,19 @@ class FlowTrainConfig(TrainConfig):
         le=1,
         description="Factor on the learning rate per epoch, with lr_schedule constant.",
     )
+
+    @model_validator(mode="after")
+    def _growth_has_room(self) -> "FlowTrainConfig":
+        first, last = self.fadeInSeqLen
+        if first > last:
+            raise ValueError(f"fadeInSeqLen = {[first, last]}; expected [a, b] with a <= b")
+        if last > 0 and self.unroll == 1:
+            raise ValueError(
+                "fadeInSeqLen has no effect while unroll is 1: there is nothing to grow to"
+            )
+        if self.fadeInSeqLenLin and last <= 0:
+            raise ValueError(f"fadeInSeqLenLin has no effect while fadeInSeqLen is {[first, last]}")
+        return self
 
 
 class EvaluateConfig(Config):

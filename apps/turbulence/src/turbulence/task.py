@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from nops_models import StepModel
-from nops_schedules import fade_in
+from nops_schedules import fade_in, grown_length
 from torch import Tensor
 
 from turbulence.gradients import GradientNorms
@@ -30,6 +30,8 @@ class FlowTask:
         val_weights: Weights at the end of training, of the metric `val_loss`: so the schedule does
             not move it.
         fade: Epochs over which the frames after the first predicted one fade in.
+        growth: Epochs over which training rollouts grow from one step to all of a batch.
+        grows_linearly: Whether by one step at a time, else their frames double.
         gradients: Measures gradients at the prediction, as further metrics; None where none are asked for.
         noise: Deviation of the noise on the frames that a rollout starts from, in training.
     """
@@ -39,6 +41,8 @@ class FlowTask:
     metrics_of: Mapping[str, Function]
     val_weights: Mapping[str, float]
     fade: tuple[float, float] = (-1, 0)
+    growth: tuple[int, int] = (-1, 0)
+    grows_linearly: bool = False
     gradients: GradientNorms | None = None
     noise: float = 0.0
 
@@ -49,7 +53,7 @@ class FlowTask:
         start = self._start(batch)
         if self.noise:
             start = start + self.noise * torch.randn_like(start)
-        pred, target = self._rollout(batch, start)
+        pred, target = self._rollout(batch, start, steps=self._steps(batch, epoch))
         factor = fade_in(epoch, self.fade)
         return {
             name: faded(self.terms[name](pred, target), factor if name in FADED else 1.0).mean()
@@ -73,8 +77,16 @@ class FlowTask:
     def _start(self, batch: Batch) -> Tensor:
         return self.model.state_of(batch["frames"][:, : self.model.config.previous_frames])
 
-    def _rollout(self, batch: Batch, start: Tensor) -> tuple[Tensor, Tensor]:
-        target = batch["frames"][:, self.model.config.previous_frames :]
+    def _steps(self, batch: Batch, epoch: int) -> int:
+        """Steps of a training rollout: a sequence is its last given frame and the predicted ones."""
+        longest = batch["frames"].shape[1] - self.model.config.previous_frames + 1
+        linear = self.grows_linearly
+        return grown_length(epoch, self.growth, longest=longest, linear=linear) - 1
+
+    def _rollout(
+        self, batch: Batch, start: Tensor, steps: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        target = batch["frames"][:, self.model.config.previous_frames :][:, :steps]
         parameters = batch["parameters"]
         given = parameters if parameters.shape[1] else None
         return self.model.rollout(start, given, num_steps=target.shape[1]), target

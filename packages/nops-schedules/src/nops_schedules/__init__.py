@@ -14,7 +14,7 @@ from nops_schedules._events import LossSchedulerEvent
 from nops_schedules._learning_rate import warmup_cosine
 from nops_schedules._legacy import rename_legacy_losses
 from nops_schedules._params import SchedulerParams
-from nops_schedules._ramp import fade_in, ramp
+from nops_schedules._ramp import fade_in, grown_length, ramp
 from nops_schedules._scheduler import FlexibleLossScheduler
 from nops_schedules._simulate import Simulation, simulate
 from nops_schedules._suggest import suggest_params
@@ -31,6 +31,7 @@ __all__ = [
     "Simulation",
     "compute_inverse_loss_curriculum_weight",
     "fade_in",
+    "grown_length",
     "inverse_loss_weight",
     "ramp",
     "rename_legacy_losses",

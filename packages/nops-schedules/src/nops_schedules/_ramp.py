@@ -53,6 +53,38 @@ def ramp(
     return between(begin, end, CURVES[curve].value(fraction))
 
 
+def grown_length(
+    epoch: float, interval: Sequence[float], *, longest: int, linear: bool = False
+) -> int:
+    """Frames of a training sequence that grows over epochs `[a, b]`, from 2 to `longest`.
+
+    It doubles, or with `linear` grows by one, at epochs evenly spaced from a to b, both included; with
+    n increases the k-th (k = 0 … n − 1) is at a + k·(b − a)/(n − 1), a single one at a.
+
+    Args:
+        epoch: 0-based.
+        interval: `[a, b]`: first and last epoch at which it grows; `[-1, 0]` is `longest` throughout.
+        longest: Frames in the end, at least 2.
+        linear: Grow by one frame each time.
+
+    Returns:
+        A number of frames from 2 to `longest`.
+
+    Raises:
+        ValueError: If the interval has not two finite numbers a <= b, or `longest` is below 2.
+    """
+    if longest < 2:
+        raise ValueError(f"longest is at least 2 frames, got {longest}.")
+    if len(interval) != 2:
+        raise ValueError(f"interval is [a, b], got {list(interval)}.")
+    total = longest - 2 if linear else (longest - 1).bit_length() - 1
+    start, stop = interval
+    # The share of the n − 1 gaps that are over; 1e-9 keeps a growth due at this very epoch.
+    gaps = ramp(epoch, start=start, stop=stop, end=total - 1.0) if total else 0.0
+    done = 0 if epoch < start else min(math.floor(gaps + 1e-9) + 1, total)
+    return min(2 + done if linear else 2 ** (done + 1), longest)
+
+
 def fade_in(epoch: float, interval: Sequence[float]) -> float:
     """Factor on what is faded in over epochs `[a, b]`: clip((epoch − a) / (b − a), 0, 1).
 

@@ -141,7 +141,7 @@ def resolve_call(
     keys = [p for p in places if not p.key.startswith("--")]
     folders = check_folders(command, loose)
     file = settings.get("--config")
-    in_file = [] if file is None else list(resolver.places(read_yaml(file), source=file))
+    in_file = [] if file is None else list(resolver.places(read_file(app, file), source=file))
     preset = settings.get("--preset") or infer_preset(app, in_file, keys)
     invocation = make_invocation(app, command, settings, preset=preset, folders=folders)
     if command.config == "none":
@@ -152,6 +152,19 @@ def resolve_call(
     config = resolver.resolve()
     check_needs(app, config, resolver)
     return config, replace(invocation, explicit=resolver.explicit)
+
+
+def read_file(app: App, file: str) -> Mapping[str, Any]:
+    """The mapping of a config file, in this app's own keys and their aliases.
+
+    Raises:
+        InputError: If it cannot be read, or the app refuses a section of it.
+    """
+    values = read_yaml(file)
+    try:
+        return values if app.rewrite is None else app.rewrite(values)
+    except ValueError as error:
+        raise InputError(f"{file}: {error}") from error
 
 
 def infer_preset(app: App, in_file: Iterable[Assignment], keys: Iterable[Assignment]) -> str:

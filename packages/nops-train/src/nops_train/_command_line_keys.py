@@ -174,6 +174,9 @@ class Keys:
         beside = self.within(section) if section in self.sections else []
         if close := difflib.get_close_matches(name, beside, n=1, cutoff=0.6):
             return [f"{section}.{close[0]}".lstrip(".")]
+        dotted = [word for word in words if "." in word]
+        if close := difflib.get_close_matches(path, dotted, n=1, cutoff=0.85):
+            return close
         if section not in self.sections and (
             close := difflib.get_close_matches(path, paths, n=1, cutoff=0.75)
         ):

@@ -134,6 +134,9 @@ class App:
         default_preset: Used where neither `--preset` nor the data says otherwise.
         infer_preset: Given `data.path`, a preset's name and the reason in words, or None; asked
             only where no `--preset` is given, and the choice is printed.
+        rewrite: Given the mapping of a `--config` file, the same with sections of other programs
+            replaced by keys of this one, where aliases, which see one value each, cannot do it. It may
+            raise ValueError.
     """
 
     name: str
@@ -146,6 +149,7 @@ class App:
     needs: tuple[Needs, ...] = ()
     default_preset: str = "default"
     infer_preset: Callable[[str], tuple[str, str] | None] | None = None
+    rewrite: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None
 
     def command(self, name: str) -> Command | None:
         """The command of that name or spelling."""
