@@ -10,7 +10,7 @@ from nops_models import FNO, FNOConfig
 from nops_train import InputError
 from torch.utils._python_dispatch import TorchDispatchMode
 from turbulence.config_loss import LossConfig
-from turbulence.task import FlowTask, NormalisedBatches, faded
+from turbulence.task import FlowTask, faded
 from turbulence.terms import (
     Domain,
     check_domain,
@@ -226,24 +226,6 @@ def test_what_lies_in_an_obstacle_does_not_count() -> None:
     other = pred.where(mask, 100.0)
     for name, function in make_metrics(LossConfig(wavelet="haar"), domain).items():
         torch.testing.assert_close(function(other, target), function(pred, target), msg=name)
-
-
-class Three:
-    num_batches = 3
-
-    def batches(self, *, epoch: int, skip: int) -> Any:
-        yield from ({"frames": torch.full((1,), float(i))} for i in range(skip, 3))
-
-
-@pytest.mark.parametrize(
-    ("limit", "skip", "left"), [(None, 0, [0, 1, 2]), (2, 0, [0, 1]), (2, 1, [1])]
-)
-def test_an_epoch_may_be_shorter_than_the_data(
-    limit: int | None, skip: int, left: list[float]
-) -> None:
-    source = NormalisedBatches(Three(), lambda x: x, limit=limit)
-    assert source.num_batches == (limit or 3)
-    assert [float(b["frames"]) for b in source.batches(epoch=0, skip=skip)] == left
 
 
 def test_a_grid_that_wavelets_cannot_halve_is_told_by_the_key_or_measured_otherwise() -> None:
