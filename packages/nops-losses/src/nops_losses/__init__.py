@@ -7,6 +7,7 @@ computed in float32 with autocast off, float64 stays float64.
 
 from nops_losses._anisotropy import AnisotropicSpectrum, anisotropic_spectrum
 from nops_losses._anisotropy_error import anisotropic_spectrum_error
+from nops_losses._bundle import LossBundle, compute_operator_loss_bundle
 from nops_losses._coherence import coherence_error
 from nops_losses._field import field_error, relative_l2
 from nops_losses._inverse import inverse_decoding_loss, inverse_encoding_loss
@@ -22,6 +23,7 @@ from nops_losses._wavelet_error import wavelet_error
 
 __all__ = [
     "AnisotropicSpectrum",
+    "LossBundle",
     "QuerySample",
     "Spectrum",
     "StructureFunction",
@@ -29,6 +31,7 @@ __all__ = [
     "anisotropic_spectrum_error",
     "binned_spectral_power_error",
     "coherence_error",
+    "compute_operator_loss_bundle",
     "energy_spectrum",
     "field_error",
     "initial_condition_loss",
