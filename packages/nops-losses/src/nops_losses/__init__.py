@@ -7,6 +7,7 @@ computed in float32 with autocast off, float64 stays float64.
 
 from nops_losses._anisotropy import AnisotropicSpectrum, anisotropic_spectrum
 from nops_losses._anisotropy_error import anisotropic_spectrum_error
+from nops_losses._bundle import LossBundle, compute_operator_loss_bundle
 from nops_losses._coherence import coherence_error
 from nops_losses._divergence import divergence_penalty
 from nops_losses._field import field_error, relative_l2
@@ -30,6 +31,7 @@ from nops_losses._wavelet_error import wavelet_error
 
 __all__ = [
     "AnisotropicSpectrum",
+    "LossBundle",
     "QuerySample",
     "Spectrum",
     "StructureFunction",
@@ -38,6 +40,7 @@ __all__ = [
     "binned_spectral_power_error",
     "boundary_penalty",
     "coherence_error",
+    "compute_operator_loss_bundle",
     "conservation_penalty",
     "divergence_penalty",
     "energy_spectrum",

@@ -78,8 +78,7 @@ def inverse_encoding_loss(
     Source:
         The inverse encoding loss of Alkin et al., "Universal Physics Transformers", arXiv 2402.12365.
     """
-    samples, points = check_fields(input_fields, name="input_fields")
-    positions = _fitting_points(input_positions, samples, points)
+    positions = fitting_points(input_positions, input_fields)
     chosen = resolve_sample(
         sample,
         num_queries,
@@ -230,7 +229,13 @@ def latent_error(pred: Tensor, target: Tensor, keep: Tensor | None = None) -> Te
     return error.square().mean() * len(keep) / keep.sum().clamp(min=1)
 
 
-def _fitting_points(positions: Tensor, samples: int, points: int) -> Tensor:
+def fitting_points(positions: Tensor, input_fields: Fields) -> Tensor:
+    """The positions of the input fields, (sample, point, dim).
+
+    Raises:
+        ValueError: If fields or positions have other axes, or are of another number of points.
+    """
+    samples, points = check_fields(input_fields, name="input_fields")
     found = points_of(positions, samples=samples)
     if found.shape[1] != points:
         raise ValueError(
