@@ -122,7 +122,8 @@ def peers(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Real runs killed, filled up, damaged and poisoned: each ends equal, or says what is wrong."""
     workers = ("-n", WORKERS, "--dist", "worksteal")  # a few of them take a minute
-    session.run("pytest", "-m", "fault", "apps/noa/tests/faults", *workers, *session.posargs)
+    places = ("apps/noa/tests/faults", "apps/turbulence/tests/test_two_ranks.py")
+    session.run("pytest", "-m", "fault", *places, *workers, *session.posargs)
 
 
 @nox.session(venv_backend="none")

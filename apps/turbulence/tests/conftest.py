@@ -34,6 +34,12 @@ TINY_RUN = [
 
 
 @pytest.fixture(scope="session")
+def tiny_run() -> list[str]:
+    """Words of the tiny comparison."""
+    return list(TINY_RUN)
+
+
+@pytest.fixture(scope="session")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A generated data set: 4, 2 and 2 trajectories of 9 steps of Kolmogorov flow on 16 x 16."""
     folder = tmp_path_factory.mktemp("data") / "kolmogorov"

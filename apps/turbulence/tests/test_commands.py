@@ -8,9 +8,11 @@ import pytest
 import torch
 from nops_data import WellReader
 from nops_losses import energy_spectrum
+from nops_schedules import SchedulerParams, suggest_params
 from nops_train import RunFolder
 from turbulence.cli import main
 from turbulence.comparison import load_scored, replayed_schedule
+from turbulence.terms import Domain
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -64,6 +66,32 @@ def test_spectra_of_runs_stand_beside_one_truth(trained: Path, tmp_path: Path) -
 def test_spectra_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["spectra", str(tmp_path)]) == 2
     assert "expected a run, a folder with data/test" in capsys.readouterr().err
+
+
+def test_spectra_with_a_window_are_of_the_tapered_fields(data_folder: Path, tmp_path: Path) -> None:
+    assert main(["spectra", str(data_folder), "--window=hann", "--out=tapered"]) == 0
+    reader = WellReader(data_folder, split="test")
+    frames = torch.cat([reader.read(i) for i in range(len(reader))]).double()
+    expected = energy_spectrum(frames, window="hann", detrend="mean").energy.mean(0)
+    found = [float(row["energy"]) for row in rows_of(tmp_path / "tapered" / "spectra.csv")]
+    assert found == pytest.approx(expected.tolist(), abs=1e-12)
+
+
+def test_spectra_across_a_wall_need_a_window(
+    data_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    walls = Domain(shape=(16, 16), lengths=(6.28, 6.28), periodic=(True, False))
+    monkeypatch.setattr("turbulence.spectra.domain_of", lambda folder, reader: walls)
+    assert main(["spectra", str(data_folder)]) == 2
+    assert "not periodic along axis 1" in (error := capsys.readouterr().err)
+    assert "--window hann" in error
+    assert main(["spectra", str(data_folder), "--window=box"]) == 2
+    assert "expected one of none, hann, tukey" in capsys.readouterr().err
+    assert main(["spectra", str(data_folder), "--window=tukey"]) == 0
+    assert (tmp_path / "spectra" / "spectra.csv").is_file()
 
 
 SEED = [
@@ -126,3 +154,27 @@ def test_a_trace_that_is_none(
     error = capsys.readouterr().err
     for word in words:
         assert word in error, error
+
+
+def test_patience_and_warm_up_from_a_recorded_metric(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = [(-1) ** e * 0.004 for e in range(40)]
+    values = [0.5 + 0.5 * 0.7**e + noise[e] for e in range(40)]
+    lines = ["spectrum_error,field_error", *(f"{value},1.0" for value in values)]
+    Path("log.csv").write_text("\n".join(lines))
+    assert main(["schedule", "--metrics=log.csv", "--suggest"]) == 0
+    default = SchedulerParams(enabled=True, min_delta=0.02, min_delta_mode="rel")
+    found = suggest_params(values, params=default)
+    assert found.patience > 1
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"--weighting.patience {found.patience} " in text
+    assert f"--weighting.warmup_epochs {found.warmup_epochs} " in text
+    first = next(row for row in rows_of(tmp_path / "schedule" / "schedule.csv") if row["smoothed"])
+    assert int(first["epoch"]) == found.warmup_epochs
+
+
+def test_a_record_too_short_to_suggest_anything(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("log.csv").write_text("spectrum_error\n0.5\n0.4\n")
+    assert main(["schedule", "--metrics=log.csv:spectrum_error", "--suggest"]) == 2
+    assert "8 finite values" in capsys.readouterr().err

@@ -39,8 +39,8 @@ def test_modes_hold_the_energies_of_each_channel(fields):
     assert figure.get_supylabel() == "mean square in m²"
     for i, panel in enumerate(figure.axes):
         for line, field in zip(panel.lines, (truth, pred), strict=True):
-            np.testing.assert_allclose(line.get_ydata(), proper_modes(field).energy[i])
-            np.testing.assert_array_equal(line.get_xdata(), np.arange(1, 13))
+            np.testing.assert_allclose(line.get_ydata(), proper_modes(field).energy[i, :11])
+            np.testing.assert_array_equal(line.get_xdata(), np.arange(1, 12))
 
 
 def test_a_field_that_is_not_finite_is_named_so(fields):

@@ -132,6 +132,11 @@ COMMANDS = (
         ),
         options=(
             Option(flag="--fields", default="velocity", help="Fields of data, comma-separated."),
+            Option(
+                flag="--window",
+                default="none",
+                help="none for periodic fields; hann or tukey tapers others, less their mean.",
+            ),
             Option(flag="--out", default="spectra", help="Folder for the files."),
         ),
     ),
@@ -147,6 +152,12 @@ COMMANDS = (
             ),
             Option(flag="--epochs", type=int, default=120, help="Length of a constant metric."),
             Option(flag="--out", default="schedule", help="Folder for table and figure."),
+            Option(
+                flag="--suggest",
+                type=bool,
+                default=False,
+                help="Patience and warm-up from the recorded metric's noise, and the trial of them.",
+            ),
         ),
     ),
 )

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nops_schedules import Simulation, simulate
+from nops_schedules import SchedulerParams, Simulation, simulate, suggest_params
 from nops_train import InputError, Invocation, read_events
 from rich.console import Console
 from rich.table import Table
@@ -18,7 +18,10 @@ Trace = Sequence[float | dict[str, float] | None]
 
 
 def dry_run(config: TurbulenceConfig, call: Invocation) -> None:
-    """Drive the configured schedule with a trace; write `schedule.csv` and `schedule.png`."""
+    """Drive the configured schedule with a trace; write `schedule.csv` and `schedule.png`.
+
+    With `--suggest` patience and warm-up are first taken from the trace, and said.
+    """
     if not isinstance(config.weighting, SchedulerConfig):
         raise InputError("weighting.kind is constant: there is no schedule to try")
     params = config.weighting.params()
@@ -26,6 +29,8 @@ def dry_run(config: TurbulenceConfig, call: Invocation) -> None:
     if params.guard_metric is not None and any(isinstance(one, float) for one in trace):
         print(f"guard_metric {params.guard_metric} is left out: one metric alone is given")
         params = replace(params, guard_metric=None)
+    if call.options["suggest"]:
+        params = suggested(params, trace, source=call.options["metrics"])
     try:
         found = simulate(params, trace)
     except (ValueError, FloatingPointError) as error:
@@ -34,6 +39,36 @@ def dry_run(config: TurbulenceConfig, call: Invocation) -> None:
     print_moves(found)
     table, figure = write_simulation(found, folder, metric=str(params.monitor_metric))
     print(f"Table: {table}\nFigure: {figure}")
+
+
+SUGGESTED = ("patience", "warmup_epochs", "min_epochs_before_adapt")
+
+
+def suggested(params: SchedulerParams, trace: Trace, *, source: str) -> SchedulerParams:
+    """The parameters with the patience and warm-up that the trace asks for, printed as options.
+
+    Raises:
+        InputError: If the trace is too short or too noisy, or does not hold the monitored metric.
+    """
+    try:
+        found = suggest_params([monitored(params, one) for one in trace], params=params)
+    except ValueError as error:
+        raise InputError(f"--metrics {source}: {error}") from error
+    options = [f"--weighting.{name} {getattr(found, name)}" for name in SUGGESTED]
+    print(f"Suggested from {len(trace)} epochs: {' '.join(options)}")
+    return found
+
+
+def monitored(params: SchedulerParams, metrics: float | dict[str, float] | None) -> float | None:
+    """The value of the monitored metric, as the schedule itself reads it.
+
+    Raises:
+        ValueError: If the metrics lack it.
+    """
+    if metrics is None or isinstance(metrics, float):
+        return metrics
+    (value,) = simulate(params, [metrics]).monitored
+    return value
 
 
 def read_trace(text: str, *, epochs: int) -> Trace:

@@ -6,7 +6,7 @@ deviation); fields that are kept for pictures and spectra are in the data's unit
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from nops_diagnostics import (
@@ -26,6 +26,7 @@ from turbulence.config import TurbulenceConfig
 
 THRESHOLD = 0.8  # of the correlation time
 SHOWN = 8  # rollouts kept for pictures and spectra
+Window = Literal["none", "hann", "tukey"]
 PERSISTENCE, INDEPENDENT = "persistence", "independent frame"
 
 
@@ -42,6 +43,7 @@ class Evaluation:
         lead_window: First and last lead that the headline figures average.
         frame_interval: Time between frames.
         lengths: Extent of the domain along each axis.
+        window: That spectra are taken with: `none` on a periodic domain.
         channels: Their names.
         pred: Some rollouts `[sample, time, channel, height, width]`, in the data's units.
         target: Their truth.
@@ -57,6 +59,7 @@ class Evaluation:
     channels: tuple[str, ...]
     pred: Tensor
     target: Tensor
+    window: Window = "none"
 
     def as_plain(self) -> dict[str, Any]:
         """Tensors, numbers, strings, lists and dictionaries, to be stored beside the run."""
@@ -114,11 +117,10 @@ def evaluate_model(config: TurbulenceConfig, bundle: Bundle, model: StepModel) -
     interval = bundle.frame_interval
     times = {"frame_interval": interval, "threshold": THRESHOLD, **options}
     back = bundle.normaliser.denormalise
+    window = spectra_window(config, bundle)
+    spectra = {"lengths": bundle.domain.lengths, "window": window, **options}
     return Evaluation(
-        errors={
-            name: lead_errors(rival, target, lengths=bundle.domain.lengths, **options)
-            for name, rival in rivals.items()
-        },
+        errors={name: lead_errors(rival, target, **spectra) for name, rival in rivals.items()},
         correlation=correlation_time(pred, target, **times),
         persistence=correlation_time(rivals[PERSISTENCE], target, **times),
         stability=temporal_stability(pred, target, frame_interval=interval),
@@ -128,7 +130,16 @@ def evaluate_model(config: TurbulenceConfig, bundle: Bundle, model: StepModel) -
         channels=bundle.channels,
         pred=back(pred[:SHOWN]),
         target=back(target[:SHOWN]),
+        window=window,
     )
+
+
+def spectra_window(config: TurbulenceConfig, bundle: Bundle) -> Window:
+    """None on a periodic domain; else that of the loss, or Hann's where it names none."""
+    if all(bundle.domain.periodic):
+        return "none"
+    named = config.loss.spectrum_options.window
+    return "hann" if named == "none" else named
 
 
 def _test_set(config: TurbulenceConfig, bundle: Bundle) -> tuple[Tensor, Tensor, Tensor, int]:

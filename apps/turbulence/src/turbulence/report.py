@@ -5,19 +5,25 @@ from pathlib import Path
 from typing import Any
 
 from nops_diagnostics import (
+    FlowDrift,
     Report,
+    flow_drift,
     plot_anisotropic_spectra,
     plot_correlation,
+    plot_flow_drift,
     plot_lead_errors,
+    plot_proper_modes,
     plot_rollout,
     plot_schedule,
     plot_spectra,
     plot_spectrum_evolution,
+    plot_temporal_spectrum,
     plot_training,
 )
 from nops_train import InputError, Invocation, Study, read_events
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from turbulence.arms import ARM_TEXTS, scale_text
 from turbulence.comparison import (
@@ -38,6 +44,12 @@ SPACES = {
     "zscore": "each channel less the training mean, over its standard deviation",
     "none": "the data's own units",
 }
+WINDOWS = {
+    "none": "no window",
+    "hann": "less the mean of each frame, with a Hann window and its mean square divided out",
+    "tukey": "less the mean of each frame, with a Tukey window and its mean square divided out",
+}
+VELOCITY = ("velocity_x", "velocity_y")
 CONVENTION = (
     "energy per shell j − ½ ≤ |k|/dk < j + ½ of wave numbers, ½ the mean square summed over "
     "channels, in the data's units"
@@ -92,6 +104,7 @@ def write_report(scored: Sequence[Scored], path: Path, *, name: str) -> Path:
     _overview(report, scored)
     _leads_section(report, scored)
     _spectra_section(report, scored)
+    _flow_section(report, scored)
     _schedule_section(report, scored)
     _pictures_section(report, scored)
     _training_section(report, scored)
@@ -209,31 +222,90 @@ def _stability_row(arm: str, one: Scored) -> dict[str, Any]:
     }
 
 
+def _fields(scored: Sequence[Scored]) -> dict[str, Tensor]:
+    """The truth and each arm's first run, `[sample, time, channel, *grid]` in the data's units."""
+    rollouts = {arm: one.evaluation.pred for arm, one in firsts(scored).items()}
+    return {"truth": scored[0].evaluation.target, **rollouts}
+
+
 def _spectra_section(report: Report, scored: Sequence[Scored]) -> None:
-    shown, some = firsts(scored), scored[0].evaluation
-    fields = {"truth": some.target, **{arm: one.evaluation.pred for arm, one in shown.items()}}
-    options: dict[str, Any] = {"lengths": some.lengths}
+    fields, some = _fields(scored), scored[0].evaluation
+    options: dict[str, Any] = {"lengths": some.lengths, "window": some.window}
     leads = scored[0].config.evaluate.leads()
+    convention = f"{CONVENTION}; {WINDOWS[some.window]}"
     report.add_section("Spectra")
     for name, compensate in (("spectra", 0.0), ("spectra_compensated", 5 / 3)):
         times = "" if not compensate else ", times k^(5/3), which is flat in an inertial range"
         report.add_figure(
             plot_spectra(fields, lead_times=leads, compensate=compensate, **options),
             name=name,
-            caption=f"Spectra of truth and rollouts at chosen leads{times}: {CONVENTION}. Lines are "
-            f"means over {len(some.target)} rollouts, bands their 5 to 95 % quantiles. No window.",
+            caption=f"Spectra of truth and rollouts at chosen leads{times}: {convention}. Lines are "
+            f"means over {len(some.target)} rollouts, bands their 5 to 95 % quantiles.",
         )
     report.add_figure(
         plot_anisotropic_spectra(fields, **options),
         name="anisotropy",
-        caption="Energy along each axis over all leads, and the preference of each shell: 1 where all "
-        "energy varies along the first axis, −1 along the second.",
+        caption="Energy along each axis over all leads, energies at ±k and those along the other axis "
+        "added, and the preference of each shell: 1 where all energy varies along the first axis, −1 "
+        f"along the second. In the data's units squared; {WINDOWS[some.window]}.",
     )
     report.add_figure(
         plot_spectrum_evolution(fields, frame_interval=some.frame_interval, **options),
         name="evolution",
-        caption="The truth's energy over wave number and time, and each arm's ratio to it.",
+        caption="The truth's energy over wave number and time, and each arm's ratio to it: "
+        f"{convention}.",
     )
+    report.add_figure(
+        plot_temporal_spectrum(fields, frame_interval=some.frame_interval, window="hann"),
+        name="temporal",
+        caption="Energy by frequency of the time series at every cell, averaged over cells and summed "
+        "over channels, in the data's units squared, times f². Each series has its mean taken out and "
+        "a Hann window, as it does not repeat. Energies of all frequencies sum to half the variance.",
+    )
+
+
+def _flow_section(report: Report, scored: Sequence[Scored]) -> None:
+    """Budgets of the velocity where it is one of a periodic plane, and the proper modes."""
+    fields, some = _fields(scored), scored[0].evaluation
+    report.add_section("Energy, enstrophy, divergence and modes")
+    columns = [some.channels.index(name) for name in VELOCITY if name in some.channels]
+    if len(columns) == len(VELOCITY) and some.window == "none":
+        velocities = {name: field[:, :, columns] for name, field in fields.items()}
+        truth = velocities["truth"]
+        drifts = {
+            name: flow_drift(velocity, truth, lengths=some.lengths)
+            for name, velocity in velocities.items()
+        }
+        report.add_figure(
+            plot_flow_drift(
+                {name: drift for name, drift in drifts.items() if name != "truth"},
+                frame_interval=some.frame_interval,
+            ),
+            name="drift",
+            caption="Energy ½⟨|u|²⟩ and enstrophy ½⟨ω²⟩ of the rollouts over the truth's, less 1, and root "
+            "mean square divergence over the truth's root mean square vorticity; all dimensionless, of "
+            "velocities in the data's units with derivatives of their Fourier series. Lines are means "
+            f"over {len(truth)} rollouts, bands their 5 to 95 % quantiles.",
+        )
+        last = len(truth[0])
+        rows = [_drift_row(name, drifts[name], last) for name in drifts]
+        report.add_table(rows, caption=f"Means over rollouts, over all leads and at lead {last}")
+    report.add_figure(
+        plot_proper_modes(fields, channels=some.channels),
+        name="modes",
+        caption="Mean square that each proper orthogonal mode (POD) of the fluctuations holds, channel by "
+        f"channel, in the data's units squared. All {len(some.target)} × {some.target.shape[1]} frames "
+        "are snapshots, their mean is taken out, and each line has modes of its own; its sum is the "
+        "variance. A steeper line means fewer patterns.",
+    )
+
+
+def _drift_row(name: str, drift: FlowDrift, last: int) -> dict[str, Any]:
+    row: dict[str, Any] = {"field": name}
+    for part, values in drift._asdict().items():
+        row |= {f"{part}, all leads": float(values.mean())}
+        row |= {f"{part}, lead {last}": float(values[:, -1].mean())}
+    return row
 
 
 def _schedule_section(report: Report, scored: Sequence[Scored]) -> None:

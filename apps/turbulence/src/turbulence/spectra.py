@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, get_args
 
 import torch
 from matplotlib.figure import Figure
@@ -14,8 +15,10 @@ from torch import Tensor
 
 from turbulence.comparison import load_scored
 from turbulence.data_fields import domain_of, fields_named
+from turbulence.evaluation import Window
 
 FRAMES = 64  # per trajectory at most, evenly spread
+WINDOWS = get_args(Window)
 QUANTILES = (0.05, 0.95)
 Lengths = tuple[float, ...]
 
@@ -24,8 +27,11 @@ def write_spectra(call: Invocation) -> None:
     """E(k), its marginals and the anisotropy of each path given, with all of them in one figure."""
     fields: dict[str, Tensor] = {}
     lengths: Lengths | None = None
+    window = call.options["window"]
+    if window not in WINDOWS:
+        raise InputError(f"--window: expected one of {', '.join(WINDOWS)}, found {window}")
     for path in call.folders:
-        found, extent = read_fields(path, call.options["fields"].split(","))
+        found, extent = read_fields(path, call.options["fields"].split(","), window=window)
         if lengths is not None and not torch.allclose(torch.tensor(lengths), torch.tensor(extent)):
             raise InputError(f"{path}: a domain of {extent}, the others have {lengths}")
         lengths = extent
@@ -35,22 +41,32 @@ def write_spectra(call: Invocation) -> None:
     assert lengths is not None
     folder = Path(call.options["out"])
     folder.mkdir(parents=True, exist_ok=True)
-    for path in (*write_tables(fields, lengths, folder), *write_figures(fields, lengths, folder)):
+    options: dict[str, Any] = {"lengths": lengths, "window": window}
+    for path in (
+        *write_tables(fields, folder, **options),
+        *write_figures(fields, folder, **options),
+    ):
         print(path)
 
 
-def read_fields(path: Path, wanted: list[str]) -> tuple[dict[str, Tensor], Lengths]:
+def read_fields(
+    path: Path, wanted: list[str], *, window: str = "none"
+) -> tuple[dict[str, Tensor], Lengths]:
     """Fields `[sample, time, channel, height, width]` by name, in the data's units, and lengths.
 
     Args:
         path: An evaluated run, a data set's folder (its test split), or one of its HDF5 files.
         wanted: Names of the fields; of a run those that it was trained on.
+        window: That their spectra will be taken with.
 
     Raises:
-        InputError: If it is none of these, or its boundaries are not periodic.
+        InputError: If it is none of these, or its boundaries are not periodic and there is no
+            window.
     """
     if (path / "config.yaml").is_file():
         held = load_scored(RunFolder.at(path)).evaluation
+        if held.window != "none" and window == "none":
+            raise InputError(f"{path}: not periodic; --window hann (or tukey) draws its spectra")
         return {"truth": held.target, "rollout": held.pred}, held.lengths
     is_file = path.is_file()
     folder = path.parents[2] if is_file and len(path.parents) > 2 else path
@@ -62,10 +78,10 @@ def read_fields(path: Path, wanted: list[str]) -> tuple[dict[str, Tensor], Lengt
     reader = WellReader(folder, split=split)
     reader = WellReader(folder, split=split, fields=fields_named(reader, tuple(wanted)))
     domain = domain_of(folder, reader)
-    if not all(domain.periodic):
+    if not all(domain.periodic) and window == "none":
         raise InputError(
-            f"{path}: not periodic along axis {domain.periodic.index(False)}; spectra are drawn "
-            "without a window"
+            f"{path}: not periodic along axis {domain.periodic.index(False)}, where a Fourier "
+            "transform sees a jump; --window hann (or tukey) draws its spectra"
         )
     return {path.stem if is_file else path.name: _frames(reader, path)}, domain.lengths
 
@@ -78,13 +94,17 @@ def _frames(reader: WellReader, path: Path) -> Tensor:
     return torch.stack([reader.read(i, stop=reader.num_frames)[list(steps)] for i in chosen])
 
 
-def write_tables(fields: Mapping[str, Tensor], lengths: Lengths, folder: Path) -> list[Path]:
+def write_tables(
+    fields: Mapping[str, Tensor], folder: Path, *, lengths: Lengths, window: Window
+) -> list[Path]:
     """`spectra.csv`: E(k) with quantiles and the anisotropy; `marginals.csv`: E(k_i) of each axis."""
     shells, marginals = [], []
+    detrend = "none" if window == "none" else "mean"
+    options: dict[str, Any] = {"lengths": lengths, "window": window, "detrend": detrend}
     for name, field in fields.items():
         frames = field.flatten(0, 1).double()
-        k, energy = energy_spectrum(frames, lengths=lengths)
-        found = anisotropic_spectrum(frames, lengths=lengths)
+        k, energy = energy_spectrum(frames, **options)
+        found = anisotropic_spectrum(frames, **options)
         low, high = torch.quantile(energy, torch.tensor(QUANTILES).double(), dim=0)
         assert found.ratio is not None
         columns = (k, energy.mean(0), low, high, found.ratio.mean(0))
@@ -106,15 +126,18 @@ def write_tables(fields: Mapping[str, Tensor], lengths: Lengths, folder: Path) -
     return written
 
 
-def write_figures(fields: Mapping[str, Tensor], lengths: Lengths, folder: Path) -> list[Path]:
+def write_figures(
+    fields: Mapping[str, Tensor], folder: Path, *, lengths: Lengths, window: Window
+) -> list[Path]:
     """`spectra.png`, `spectra_compensated.png` and `anisotropy.png`."""
     shapes = {tuple(field.shape) for field in fields.values()}
     if len(shapes) > 1:
         raise InputError(f"these fields cannot share a figure: their shapes are {sorted(shapes)}")
+    options: dict[str, Any] = {"lengths": lengths, "window": window}
     figures: dict[str, Figure] = {
-        "spectra": plot_spectra(fields, lengths=lengths),
-        "spectra_compensated": plot_spectra(fields, lengths=lengths, compensate=5 / 3),
-        "anisotropy": plot_anisotropic_spectra(fields, lengths=lengths),
+        "spectra": plot_spectra(fields, **options),
+        "spectra_compensated": plot_spectra(fields, compensate=5 / 3, **options),
+        "anisotropy": plot_anisotropic_spectra(fields, **options),
     }
     written = []
     for stem, figure in figures.items():

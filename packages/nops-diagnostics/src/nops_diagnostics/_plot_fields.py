@@ -131,7 +131,7 @@ def plot_spectra(
     """
     check_fields(fields, spatial_dims=spatial_dims)
     panels = _frames(fields, lead_times)
-    columns = min(len(panels), MAX_PANELS)
+    columns = 2 if len(panels) == 4 else min(len(panels), MAX_PANELS)
     rows = -(-len(panels) // columns)
     figure = new_figure(WIDTH, 0.4 + 2.5 * rows)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)

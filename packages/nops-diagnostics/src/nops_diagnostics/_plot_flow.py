@@ -1,9 +1,9 @@
 """Budgets of a flow over lead time, and the energy of its proper orthogonal modes."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -89,7 +89,7 @@ def plot_proper_modes(
     """Mean square that each proper orthogonal mode of the fluctuations holds, a panel per channel.
 
     Every field has modes of its own, from `proper_modes`: all frames of all samples are snapshots,
-    and the mean over them is taken out. A field that is not finite is named and left out.
+    and the mean over them is taken out, which leaves one mode less than snapshots. A field that is not finite is named and left out.
 
     Args:
         fields: By name, in drawing order, the reference first; one shape.
@@ -131,8 +131,8 @@ def plot_proper_modes(
 
 def _energies(field: Tensor, spatial_dims: int) -> np.ndarray:
     """Energy `[channel, mode]`; NaN for a field that is not finite."""
+    samples, frames, channels, *space = field.shape
+    most = max(min(samples * frames - 1, math.prod(space)), 1)
     if not bool(field.isfinite().all()):
-        samples, frames, channels, *space = field.shape
-        most = min(samples * frames, int(np.prod(space)))
-        return to_numpy(torch.full((channels, most), torch.nan))
-    return to_numpy(proper_modes(field, spatial_dims=spatial_dims).energy)
+        return np.full((channels, most), np.nan)
+    return to_numpy(proper_modes(field, num_modes=most, spatial_dims=spatial_dims).energy)
