@@ -42,6 +42,7 @@ def test_a_comparison_has_a_complete_run_per_arm_and_one_report(trained: Path) -
         assert words in page
     plots = {path.stem for path in (trained / "plots").iterdir()}
     assert {"schedule_schedule_s0", "spectra", "lead_errors", "rollout_field"} <= plots
+    assert {"drift", "modes", "temporal"} <= plots
 
 
 def test_the_schedule_moves_and_the_field_arm_stays(trained: Path) -> None:

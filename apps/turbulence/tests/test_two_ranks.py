@@ -41,7 +41,7 @@ def test_two_processes_make_the_comparison_of_one(two: Path, trained: Path) -> N
         assert kinds[0] == kinds[1]
         for one, other in zip(found, expected, strict=True):
             assert one.get("weight") == other.get("weight")
-            assert one.get("metrics") == pytest.approx(other.get("metrics"), rel=1e-2)
+            assert one.get("metrics", {}) == pytest.approx(other.get("metrics", {}), rel=1e-2)
         summaries = [RunFolder.at(study / name).summary() for study in (two, trained)]
         assert summaries[0]["metrics"] == pytest.approx(summaries[1]["metrics"], rel=1e-2)
     assert (two / "report.html").is_file()
