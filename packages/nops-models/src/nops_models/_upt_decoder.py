@@ -67,8 +67,8 @@ class AnyPointDecoder(nn.Module):
             latent: Tokens `[B, T, D]`.
             condition: Numbers `[B, P]`; None if the model has none.
             chunk_size: Queries at a time; None: all at once. The result is the same.
-            checkpoint: Keep nothing of a chunk, and compute it again in the backward pass. The
-                gradient is the same.
+            checkpoint: Keep nothing of a chunk, and compute it again in the backward pass; of
+                several, the last is kept, which that pass needs first. The gradient is the same.
 
         Returns:
             Each field `[B, Q, C]`.
@@ -85,7 +85,9 @@ class AnyPointDecoder(nn.Module):
                 latent = latent.float()
             readings = self._readings(latent, condition)
             chunks = positions.split(chunk_size or max(positions.shape[-2], 1), dim=-2)
-            parts = [self._chunk(chunk, readings, checkpoint) for chunk in chunks]
+            first = chunks[:-1] or chunks  # the backward pass starts with the last: it stays
+            parts = [self._chunk(chunk, readings, checkpoint) for chunk in first]
+            parts += [self._read(chunk, readings) for chunk in chunks[len(first) :]]
         values = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         channels = list(self.config.fields.values())
         return dict(zip(self.config.fields, values.split(channels, dim=-1), strict=True))
