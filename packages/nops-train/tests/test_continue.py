@@ -85,7 +85,8 @@ def test_start_weights_of_a_new_run_have_to_be_there(runs: Path) -> None:
 def test_start_weights_of_a_run_that_exists_are_not_looked_for(tmp_path: Path) -> None:
     config = trained(init_from="gone")
     RunFolder.open(tmp_path, app="toy", name="a", config=config)
-    assert continued_config(trained(), invoked(tmp_path)) == config
+    again = invoked(tmp_path, explicit={"train.init_from": "--init-from"})
+    assert continued_config(config, again) == config
 
 
 def test_neutral_keys_are_keys_and_let_a_run_go_on(runs: Path) -> None:
