@@ -9,6 +9,8 @@ from nops_schedules import (
     ConstantWeights,
     CurriculumRamp,
     FlexibleLossScheduler,
+    LinearAnnealing,
+    Phases,
     SchedulerParams,
 )
 from nops_testing.contract import CUTS, check_round_trip, stateful_classes
@@ -54,6 +56,16 @@ class OfCurriculum(OfConstantWeights):
     def make(self):
         base = {"a": 1.0, "b": 0.0, "c": 0.25}
         return CurriculumRamp(base, ramped=["b", "c"], delay=1, ramp=3, every=2, rescale=True)
+
+
+class OfPhases(OfConstantWeights):
+    """A pretraining that ends within the run, and an annealing that does not."""
+
+    covers = "Phases"
+
+    def make(self):
+        train = {"b": 1.0, "c": LinearAnnealing(end=0.25, epochs=4)}
+        return Phases(pretrain=2, pretrain_weights={"a": 1.0}, train_weights=train)
 
 
 class OfScheduler:
@@ -115,7 +127,7 @@ class OfMilestones(OfScheduler):
     more: ClassVar = {"adaptation_trigger": "epoch", "milestones": [1, 3]}
 
 
-CASES = [OfConstantWeights, OfCurriculum, OfScheduler, OfTrend, OfThreshold, OfMilestones]
+CASES = [OfConstantWeights, OfCurriculum, OfPhases, OfScheduler, OfTrend, OfThreshold, OfMilestones]
 
 
 @pytest.mark.parametrize("cut", CUTS)

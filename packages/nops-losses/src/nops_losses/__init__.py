@@ -16,11 +16,34 @@ from nops_losses._field_penalties import (
     conservation_penalty,
     positivity_penalty,
 )
+from nops_losses._hybrid_penalties import (
+    capacity_penalty,
+    coefficient_penalty,
+    edge_penalty,
+    gate_penalty,
+    orthogonality_penalty,
+    residual_penalty,
+    temporal_smoothness,
+)
 from nops_losses._inverse import inverse_decoding_loss, inverse_encoding_loss
+from nops_losses._kl import (
+    gaussian_kl,
+    kldiv_normal_normal,
+    logistic_kl,
+)
 from nops_losses._latent import latent_spectrum_error
 from nops_losses._latent_penalties import latent_diversity_penalty, latent_norm_penalty
+from nops_losses._log_variance import (
+    bound_log_variance,
+)
 from nops_losses._mean_std import mean_std_penalty
 from nops_losses._queries import QuerySample, sample_queries
+from nops_losses._recovery import (
+    branch_consistency_penalty,
+    logit_recovery_loss,
+    parameter_recovery_loss,
+    unmixing_penalty,
+)
 from nops_losses._relative_spectrum import relative_log_spectrum_error
 from nops_losses._sobolev import sobolev_error
 from nops_losses._spectrum import Spectrum, energy_spectrum
@@ -38,27 +61,42 @@ __all__ = [
     "anisotropic_spectrum",
     "anisotropic_spectrum_error",
     "binned_spectral_power_error",
+    "bound_log_variance",
     "boundary_penalty",
+    "branch_consistency_penalty",
+    "capacity_penalty",
+    "coefficient_penalty",
     "coherence_error",
     "compute_operator_loss_bundle",
     "conservation_penalty",
     "divergence_penalty",
+    "edge_penalty",
     "energy_spectrum",
     "field_error",
+    "gate_penalty",
+    "gaussian_kl",
     "initial_condition_loss",
     "inverse_decoding_loss",
     "inverse_encoding_loss",
+    "kldiv_normal_normal",
     "latent_diversity_penalty",
     "latent_norm_penalty",
     "latent_spectrum_error",
     "log_spectrum_error",
+    "logistic_kl",
+    "logit_recovery_loss",
     "mean_std_penalty",
+    "orthogonality_penalty",
+    "parameter_recovery_loss",
     "positivity_penalty",
     "relative_l2",
     "relative_log_spectrum_error",
+    "residual_penalty",
     "sample_queries",
     "sobolev_error",
     "structure_function",
+    "temporal_smoothness",
     "trajectory_loss",
+    "unmixing_penalty",
     "wavelet_error",
 ]

@@ -52,6 +52,19 @@ def to_working_dtype(field: Tensor, *, name: str) -> Tensor:
     return field.to(torch.promote_types(field.dtype, torch.float32))
 
 
+def read_rows(values: Tensor, *, name: str) -> Tensor:
+    """`values` in the working type; ValueError unless their axes are (sample, feature)."""
+    if values.ndim != 2:
+        raise ValueError(f"{name} has shape {tuple(values.shape)}, expected (sample, feature).")
+    return to_working_dtype(values, name=name)
+
+
+def read_row_pair(pred: Tensor, target: Tensor, *, names: tuple[str, str]) -> tuple[Tensor, Tensor]:
+    """Both in the working type; ValueError unless both have one shape (sample, feature)."""
+    check_same_shape(pred, target, names=names)
+    return read_rows(pred, name=names[0]), read_rows(target, name=names[1])
+
+
 def mask_over(mask: Tensor, field: Tensor) -> Tensor:
     """`mask` with the field's shape; ValueError where it does not broadcast."""
     try:

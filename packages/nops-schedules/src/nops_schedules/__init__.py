@@ -4,6 +4,7 @@ Standard library only. `epoch` and `step` are 0-based. What nonsense is given ra
 nothing is corrected silently.
 """
 
+from nops_schedules._annealing import LinearAnnealing
 from nops_schedules._constant import ConstantWeights
 from nops_schedules._curriculum import (
     CurriculumRamp,
@@ -14,6 +15,7 @@ from nops_schedules._events import LossSchedulerEvent
 from nops_schedules._learning_rate import warmup_cosine
 from nops_schedules._legacy import rename_legacy_losses
 from nops_schedules._params import SchedulerParams
+from nops_schedules._phases import Phases
 from nops_schedules._ramp import fade_in, grown_length, ramp
 from nops_schedules._scheduler import FlexibleLossScheduler
 from nops_schedules._simulate import Simulation, simulate
@@ -26,7 +28,9 @@ __all__ = [
     "CurriculumRamp",
     "FlexibleLossScheduler",
     "FlexibleLossSchedulerConfig",
+    "LinearAnnealing",
     "LossSchedulerEvent",
+    "Phases",
     "SchedulerParams",
     "Simulation",
     "compute_inverse_loss_curriculum_weight",
