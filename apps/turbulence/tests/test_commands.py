@@ -11,7 +11,8 @@ from nops_losses import energy_spectrum
 from nops_schedules import SchedulerParams, suggest_params
 from nops_train import RunFolder
 from turbulence.cli import main
-from turbulence.comparison import load_scored, replayed_schedule
+from turbulence.comparison import load_scored
+from turbulence.replay import replayed_schedule
 from turbulence.terms import Domain
 
 
@@ -128,7 +129,8 @@ def test_the_trace_of_a_run_gives_its_own_weights(trained: Path, tmp_path: Path)
     words = ["--weighting.min_epochs_before_adapt=1", f"--metrics={run}"]
     assert main(["schedule", *words]) == 0
     rows = rows_of(tmp_path / "schedule" / "schedule.csv")
-    replay = replayed_schedule(load_scored(RunFolder.at(run)))
+    one = load_scored(RunFolder.at(run))
+    replay = replayed_schedule(one.run, one.config)
     assert replay is not None
     found = [float(row["spectrumError"]) for row in rows]
     assert found == pytest.approx([held["spectrumError"] for held in replay.weights])

@@ -2,7 +2,8 @@
 
 import pytest
 from turbulence.cli import main
-from turbulence.comparison import Scored, firsts, replayed_schedule, scored_runs
+from turbulence.comparison import Scored, firsts, scored_runs
+from turbulence.replay import replayed_schedule
 
 pytestmark = pytest.mark.nightly
 
@@ -24,7 +25,7 @@ def test_the_schedule_halves_the_spectral_error_at_little_cost(arms: dict[str, S
     persistence = arms["field"].evaluation.figures("persistence")["one_step_field_error"]
     for arm in (ours, base):
         assert arm["one_step_field_error"] <= 0.5 * persistence
-    replay = replayed_schedule(arms["schedule"])
+    replay = replayed_schedule(arms["schedule"].run, arms["schedule"].config)
     assert replay is not None
     assert any(event.kind == "adaptation" for event in replay.events)
 

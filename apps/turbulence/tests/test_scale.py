@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,12 @@ import pytest
 import torch
 from nops_train import InputError, RunFolder, load_checkpoint, load_run_config, read_events
 from nops_train import parse_config as parse
-from turbulence.arms import arm_config, measured_scale, scale_text
+from turbulence.arms import arm_config
 from turbulence.build import build_weighting
-from turbulence.comparison import load_scored, replayed_schedule
 from turbulence.config import TurbulenceConfig
 from turbulence.config_loss import LossConfig
 from turbulence.gradients import GradientNorms
+from turbulence.replay import measured_scale, replayed_schedule, scale_text
 from turbulence.terms import Domain, make_terms
 
 AUTO = {"spectrum_scale": "auto"}
@@ -108,14 +109,15 @@ def test_a_comparison_measures_its_scale_once_and_keeps_it(
     # one epoch of warm-up and one more: the scale is that of epoch 2, whatever comes after
     scale = metrics[2]["gradient_rest"] / metrics[2]["gradient_spectrum"]
     assert metrics[3]["gradient_rest"] / metrics[3]["gradient_spectrum"] != scale
-    assert measured_scale(run) == scale
     assert weights[4] == pytest.approx({"predFieldError": 0.8, "spectrumError": 0.2 * scale})
     assert weights[5] == pytest.approx({"predFieldError": 0.6, "spectrumError": 0.4 * scale})
     # val_loss is free of it, so that nothing that watches it jumps
     total = 0.3 * metrics[5]["field_error"] + 0.7 * metrics[5]["spectrum_error"]
     assert metrics[5]["val_loss"] == pytest.approx(total, rel=1e-5)
-    replay = replayed_schedule(load_scored(run))
+    shutil.rmtree(run.checkpoints.path)  # the log alone tells
+    replay = replayed_schedule(run, (config := load_run_config(TurbulenceConfig, run.path)))
     assert replay is not None
+    assert measured_scale(replay) == scale
     told = [event.reason for event in replay.events if event.kind == "scale"]
     assert told == [
         f"the weight of spectrumError is multiplied by {scale:.4g} from now on: "
@@ -126,8 +128,8 @@ def test_a_comparison_measures_its_scale_once_and_keeps_it(
     mean = sum(event.get("spectrumError", 0.0) for event in weights.values()) / len(weights)
     matched = load_run_config(TurbulenceConfig, study / "matched_s0")
     assert (matched.loss.spectrum_scale, matched.loss.spectrumError) == (1.0, pytest.approx(mean))
-    assert scale_text(run, load_run_config(TurbulenceConfig, run.path)) == f"{scale:.4g}, measured,"
-    assert scale_text(run, static) == f"{scale:g}"
+    assert scale_text(replay, config) == f"{scale:.4g}, measured,"
+    assert scale_text(replay, static) == f"{scale:g}"
 
 
 def test_cut_after_the_warm_up_it_goes_on_with_the_same_scale(

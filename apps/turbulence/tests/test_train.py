@@ -8,15 +8,20 @@ from typing import Any
 
 import pytest
 import torch
-from nops_train import RunFolder, load_checkpoint, read_events
+from matplotlib.figure import Figure
+from nops_diagnostics import Report
+from nops_train import MemoryForecast, RunFolder, load_checkpoint, parse_config, read_events
+from turbulence.build import build_model, forecast, open_bundle
 from turbulence.cli import main
 from turbulence.comparison import (
     load_scored,
     paired_rows,
-    replayed_schedule,
     scored_runs,
     table_rows,
 )
+from turbulence.config import TurbulenceConfig
+from turbulence.replay import replayed_schedule
+from turbulence.report import write_report
 from turbulence.task import FlowTask
 
 
@@ -45,6 +50,64 @@ def test_a_comparison_has_a_complete_run_per_arm_and_one_report(trained: Path) -
     assert {"drift", "modes", "temporal"} <= plots
 
 
+def test_an_arm_looks_alike_in_every_figure(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: dict[str, set] = {}
+
+    def collect(self: Report, figure: Figure, **rest: Any) -> None:
+        for line in (line for axes in figure.axes for line in axes.lines):
+            look = (line.get_color(), repr(line.get_linestyle()))
+            looks.setdefault(str(line.get_label()), set()).add(look)
+
+    monkeypatch.setattr(Report, "add_figure", collect)
+    write_report(scored_runs([trained]), tmp_path / "report.html", name="study")
+    names = ("truth", "field", "schedule", "persistence", "independent frame")
+    assert [len(looks[name]) for name in names] == [1] * len(names)
+    assert len({color for name in names for color, _ in looks[name]}) == len(names)
+
+
+def test_a_run_that_does_not_fit_is_refused_before_its_first_step(
+    run_app: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["--arms=field", "--train.epochs=1", "--model.previous_frames=3"]
+    monkeypatch.setattr("nops_train._memory.free_memory", lambda device: 6_000_000)
+    assert run_app("train", *words, "--train.batch_size=100", "--train.unroll=3") == 2
+    error = capsys.readouterr().err
+    # 4 trajectories of 10 frames have 5 windows of 3 + 3 frames each
+    assert "memory forecast" in error
+    assert "(window 3, 20 samples at once)" in error
+    assert "train.unroll" in error
+    assert "train.batch_size" in error
+    assert "rollout." not in error
+    run = tmp_path / "runs" / "turbulence" / "study" / "field_s0"
+    assert not (run / "events.jsonl").exists()
+
+
+def test_the_forecast_is_of_a_state_of_several_frames(data_folder: Path) -> None:
+    counts = {"num_train": 4, "num_valid": 2, "num_test": 2}
+
+    def forecast_of(frames: int) -> MemoryForecast:
+        plain = {
+            "data": {"path": str(data_folder), "shape": [16, 16], "num_steps": 9} | counts,
+            "model": {"base_channels": 4, "afno_groups": 2, "modes": 3, "previous_frames": frames},
+            "train": {"batch_size": 2, "unroll": 4, "device": "cpu"},
+            "evaluate": {"rollout": 4, "lead_window": [1, 2]},
+        }
+        config = parse_config(TurbulenceConfig, plain, source="test")
+        bundle = open_bundle(config)
+        return forecast(build_model(config, bundle), config, bundle)
+
+    one, three = forecast_of(1), forecast_of(3)
+    assert (one.window, one.batch_size, one.checkpoint_every) == (4, 2, 0)
+    assert one.per_state == 2 * 16 * 16 * 4  # two components, float32
+    assert three.per_state == 3 * one.per_state
+    assert three.per_sample > one.per_sample
+
+
 def test_the_schedule_moves_and_the_field_arm_stays(trained: Path) -> None:
     assert all(
         event["weight"] == {"predFieldError": 1.0} for event in epochs_of(trained / "field_s0")
@@ -58,7 +121,8 @@ def test_the_schedule_moves_and_the_field_arm_stays(trained: Path) -> None:
 
 def test_the_replayed_schedule_is_the_one_that_was_trained_with(trained: Path) -> None:
     run = trained / "schedule_s0"
-    replay = replayed_schedule(load_scored(RunFolder.at(run)))
+    one = load_scored(RunFolder.at(run))
+    replay = replayed_schedule(one.run, one.config)
     assert replay is not None
     state = load_checkpoint(run / "checkpoints")["weighting"]
     assert replay.progress[-1] == state["progress"]

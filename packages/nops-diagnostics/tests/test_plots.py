@@ -13,18 +13,25 @@ import torch
 from matplotlib.figure import Figure
 from nops_diagnostics import (
     correlation_time,
+    flow_drift,
+    lead_errors,
     lead_mean,
+    plot_anisotropic_spectra,
     plot_correlation,
+    plot_flow_drift,
+    plot_lead_errors,
     plot_metric,
+    plot_proper_modes,
     plot_rollout,
     plot_schedule,
     plot_skill,
     plot_spectra,
+    plot_temporal_spectrum,
     plot_training,
     read_series,
     rollout_scores,
 )
-from nops_diagnostics._figure import png_bytes
+from nops_diagnostics._figure import PALETTE, png_bytes
 from nops_losses import energy_spectrum
 
 
@@ -362,3 +369,37 @@ def test_a_schedule_without_epochs_or_components():
     assert plot_schedule(nothing).axes[0].texts[0].get_text() == "no epoch recorded"
     draw(plot_schedule(schedule(weights=[{}] * 7)))
     draw(plot_schedule(schedule(thresholds=[None] * 7, monitored=[None] * 7)))
+
+
+def test_a_name_looks_alike_wherever_it_is_drawn(fields):
+    order = ("truth", "persistence", "field", "schedule")
+    target = fields(0, 3, 4, 2, 16, 16)
+    pred = target + 0.1 * fields(1, 3, 4, 2, 16, 16)
+    models = {"schedule": pred, "other": pred, "field": pred}
+    spectra = {"truth": target, **models}
+    errors = {name: lead_errors(held, target, bootstrap=5) for name, held in models.items()}
+    options = {"frame_interval": 1.0, "bootstrap": 5}
+    curves = {name: correlation_time(held, target, **options) for name, held in models.items()}
+    drifts = {name: flow_drift(held, target) for name, held in models.items()}
+    figures = [
+        plot_spectra(spectra, lead_times=(1, 4), order=order),
+        plot_anisotropic_spectra(spectra, order=order),
+        plot_temporal_spectrum(spectra, frame_interval=1.0, order=order),
+        plot_proper_modes(spectra, order=order),
+        plot_lead_errors(errors, order=order),
+        plot_correlation(curves, frame_interval=1.0, order=order),
+        plot_flow_drift(drifts, order=order),
+    ]
+    looks: dict[str, set] = {}
+    for figure in figures:
+        drawn = [line for axes in figure.axes for line in axes.lines]
+        found = [line for line in drawn if line.get_label() in spectra]
+        assert {line.get_label() for line in found} >= models.keys()
+        for line in found:
+            look = (line.get_color(), line.get_linestyle())
+            looks.setdefault(str(line.get_label()), set()).add(look)
+    assert {name: len(found) for name, found in looks.items()} == dict.fromkeys(spectra, 1)
+    assert looks["truth"] == {(PALETTE[0], "-")}
+    assert [next(iter(looks[name]))[0] for name in ("field", "schedule", "other")] == [
+        *PALETTE[2:5]
+    ]

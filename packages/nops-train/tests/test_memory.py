@@ -219,6 +219,8 @@ def test_impossible_questions_are_refused(sample, changes, message):
 
 # What is free, and what does not fit
 
+KEYS = {"window_key": "rollout.window", "checkpoint_key": "rollout.checkpoint_every"}
+
 
 def test_free_memory_of_this_machine():
     assert 0 < free_memory("cpu") <= memory.psutil.virtual_memory().total
@@ -258,7 +260,7 @@ def test_a_forecast_that_fits_is_accepted():
 def test_a_forecast_above_what_is_free_is_refused_with_settings_that_fit():
     big = forecast(per_sample=100 * MIB, per_step=50 * MIB, per_state=10 * MIB, optimizer=7 * MIB)
     with pytest.raises(InputError) as caught:
-        check_memory(big, device="cpu", free=2000 * MIB)
+        check_memory(big, device="cpu", free=2000 * MIB, **KEYS)
     message = str(caught.value)
     assert "memory forecast 3.5 GiB: activations 3.5 GiB (window 8, 4 samples at once)" in message
     assert "only 2.0 GiB are free on cpu" in message
@@ -272,12 +274,24 @@ def test_a_forecast_above_what_is_free_is_refused_with_settings_that_fit():
 
 def test_a_forecast_that_nothing_can_help_says_so():
     with pytest.raises(InputError, match="take a smaller model or grid"):
-        check_memory(forecast(batch_size=1, window=1), device="cpu", free=100)
+        check_memory(forecast(batch_size=1, window=1), device="cpu", free=100, **KEYS)
+
+
+def test_only_settings_that_the_app_names_are_offered():
+    big = forecast()  # 3607
+    with pytest.raises(InputError) as caught:
+        check_memory(big, device="cpu", free=3000, window_key="train.unroll")
+    assert "train.unroll 6" in str(caught.value)
+    assert "checkpoint_every" not in str(caught.value)
+    with pytest.raises(InputError) as caught:
+        check_memory(big, device="cpu", free=3000)
+    assert "samples at once (train.batch_size 3" in str(caught.value)
+    assert "unroll" not in str(caught.value)
 
 
 def test_every_setting_offered_fits():
     for free in range(0, 3607, 50):
-        for text, changed in memory.alternatives(forecast(), free=free):
+        for text, changed in memory.alternatives(forecast(), free=free, **KEYS):
             assert changed.total <= free, text
 
 
@@ -285,14 +299,14 @@ def test_every_setting_offered_fits():
 def test_the_largest_that_fits_is_offered(every):
     big = forecast(checkpoint_every=every)
     for free in range(0, 3607, 50):
-        texts = [text for text, _ in memory.alternatives(big, free=free)]
+        texts = [text for text, _ in memory.alternatives(big, free=free, **KEYS)]
         fits = [w for w in range(1, 8) if memory.replace(big, window=w).total <= free]
         assert (f"rollout.window {max(fits, default=0)}" in texts) == bool(fits)
 
 
 def test_a_slip_of_many_zeros_is_answered_at_once():
     slip = forecast(batch_size=10**18, window=10**18)
-    (batch, _), *_ = memory.alternatives(slip, free=10**30)
+    (batch, _), *_ = memory.alternatives(slip, free=10**30, **KEYS)
     assert batch.startswith("9999999999 samples")  # 1e18 x (1e10 x 100 + 50) is too much by 50e18
 
 

@@ -60,7 +60,12 @@ def train_run(config: NoaConfig, call: Invocation) -> Evaluation | None:
         stateful={"normaliser": bundle.normaliser},
         fingerprint=bundle.fingerprints,
     )
-    report_forecast(foreseen or forecast(model, config, bundle), device=engine.device)
+    report_forecast(
+        foreseen or forecast(model, config, bundle),
+        device=engine.device,
+        window_key="rollout.window",
+        checkpoint_key="rollout.checkpoint_every",
+    )
     engine.fit(bundle.train, bundle.valid)
     if not world.is_main:
         return None

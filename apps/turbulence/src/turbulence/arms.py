@@ -5,11 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 from nops_schedules import SchedulerParams, simulate
-from nops_train import InputError, RunFolder, load_checkpoint, parse_config, read_events
+from nops_train import InputError, RunFolder, load_run_config, parse_config, read_events
 
 from turbulence.config import TurbulenceConfig
 from turbulence.config_loss import SPECTRUM_TERMS
 from turbulence.config_weighting import SchedulerConfig
+from turbulence.replay import measured_scale, replayed_schedule
 
 LOW = (0.95, 0.05)  # weight of the field error, and of the spectral term, of the arms `low` …
 ARM_TEXTS = {
@@ -106,26 +107,14 @@ def schedules_figures(run: RunFolder, arm: str) -> dict[str, Any]:
     """
     if arm == "matched":
         return {"matched": average_weights(run)}
-    scale = measured_scale(run)
+    replay = replayed_schedule(run, load_run_config(TurbulenceConfig, run.path))
+    scale = None if replay is None else measured_scale(replay)
     if scale is None:
         raise InputError(
             f"{run.path}: the warm-up of its schedule did not end, so loss.spectrum_scale: auto was "
             f"not measured, which arm {arm} needs; train longer, or give a number"
         )
     return {"scale": scale}
-
-
-def measured_scale(run: RunFolder) -> float | None:
-    """What `loss.spectrum_scale: auto` was found to be in a schedule's run; None before that."""
-    return load_checkpoint(run.checkpoints.path)["weighting"]["scale"].get("spectrumError")
-
-
-def scale_text(run: RunFolder, config: TurbulenceConfig) -> str:
-    """`loss.spectrum_scale` of a schedule's run in words."""
-    if not config.loss.is_measured:
-        return f"{config.loss.spectrum_scale:g}"
-    scale = measured_scale(run)
-    return "auto, not measured yet," if scale is None else f"{scale:.4g}, measured,"
 
 
 def average_weights(run: RunFolder) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from nops_data import (
     Batches,
     NormalisedBatches,
@@ -16,7 +17,13 @@ from nops_data import (
 )
 from nops_models import FNO, UAFNO, FNOConfig, StepModel, UAFNOConfig, UNet, UNetConfig
 from nops_schedules import ConstantWeights, FlexibleLossScheduler, warmup_cosine
-from nops_train import InputError, join_world, make_learning_rate
+from nops_train import (
+    InputError,
+    MemoryForecast,
+    forecast_memory,
+    join_world,
+    make_learning_rate,
+)
 
 from turbulence.arms import final_weights
 from turbulence.config import TurbulenceConfig
@@ -46,6 +53,7 @@ class Bundle:
     normaliser: Normaliser
     fingerprints: dict[str, str]  # of each file
     train: NormalisedBatches
+    num_windows: int  # that training draws from
     valid: NormalisedBatches
     test: WellReader
     parameters: tuple[int, ...]  # columns of the files' scalars that condition the model
@@ -79,6 +87,7 @@ def open_bundle(config: TurbulenceConfig) -> Bundle:
         normaliser=normaliser,
         fingerprints=splits.fingerprints,
         train=NormalisedBatches(drawn, normaliser.normalise, limit=limit),
+        num_windows=len(drawn.dataset),
         valid=NormalisedBatches(whole, normaliser.normalise),
         test=splits.test,
         parameters=columns,
@@ -165,6 +174,23 @@ def build_model(config: TurbulenceConfig, bundle: Bundle) -> StepModel:
         return UAFNO(UAFNOConfig(**common, **levels, **mixers))
     except ValueError as error:
         raise InputError(f"model: {error}") from error
+
+
+def forecast(
+    model: StepModel, config: TurbulenceConfig, bundle: Bundle, *, parts: int = 1
+) -> MemoryForecast:
+    """How much memory a step will take; `parts` ranks share gradients and optimizer state."""
+    frames = torch.zeros(1, config.model.previous_frames, len(bundle.channels), *bundle.shape)
+    parameters = torch.zeros(1, len(bundle.parameters))
+    state = model.state_of(frames)
+    return forecast_memory(
+        model,
+        (state, parameters) if bundle.parameters else (state,),
+        train=config.train,
+        num_samples=bundle.num_windows,
+        window=config.train.unroll,
+        parts=parts,
+    )
 
 
 def build_task(config: TurbulenceConfig, bundle: Bundle, model: StepModel) -> FlowTask:

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from nops_schedules import Simulation, simulate
-from nops_train import InputError, RunFolder, Study, load_run_config, read_events
+from nops_train import InputError, RunFolder, Study, load_run_config
 
 from turbulence.config import TurbulenceConfig
-from turbulence.config_weighting import ConstantConfig
 from turbulence.evaluation import Evaluation
 
 EVALUATION = "evaluation.pt"
@@ -160,22 +158,3 @@ def paired_rows(scored: Sequence[Scored], *, base: str) -> list[dict[str, Any]]:
             row[f"{name}_difference"] = _with_spread([a[name] - b[name] for a, b in pairs])
         rows.append(row)
     return rows
-
-
-def replayed_schedule(one: Scored) -> Simulation | None:
-    """What the schedule did over the run's validations; None for constant weights."""
-    if isinstance(one.config.weighting, ConstantConfig):
-        return None
-    metrics: dict[int, dict[str, float]] = {}
-    raw: dict[int, dict[str, float]] = {}
-    for event in read_events(one.run.path):
-        if event["event"] == "validation":
-            metrics[event["epoch"]] = event["metrics"]
-        elif event["event"] == "epoch":
-            raw[event["epoch"]] = event["raw"]
-    last = max(metrics, default=-1)
-    trace = [
-        {**raw.get(epoch, {}), **metrics[epoch]} if epoch in metrics else None
-        for epoch in range(last + 1)
-    ]
-    return simulate(one.config.weighting.params(), trace, scale=one.config.loss.factors())

@@ -25,19 +25,19 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from turbulence.arms import ARM_TEXTS, scale_text
+from turbulence.arms import ARM_TEXTS
 from turbulence.comparison import (
     FIGURES,
     Scored,
     by_arm,
     firsts,
     paired_rows,
-    replayed_schedule,
     scored_runs,
     store_evaluation,
     table_rows,
 )
 from turbulence.evaluation import INDEPENDENT, PERSISTENCE, THRESHOLD
+from turbulence.replay import replayed_schedule, scale_text
 
 TITLE = "Turbulence"
 SPACES = {
@@ -49,6 +49,13 @@ WINDOWS = {
     "hann": "less the mean of each frame, with a Hann window and its mean square divided out",
     "tukey": "less the mean of each frame, with a Tukey window and its mean square divided out",
 }
+TRUTH = "truth"
+# Where a line stands decides its colour and dashes: those of a short report are told apart best.
+ORDER = (
+    TRUTH,
+    *("field", "schedule", PERSISTENCE, INDEPENDENT, "static", "low"),
+    *("matched", "bsp", "wavelet", "constant"),
+)
 VELOCITY = ("velocity_x", "velocity_y")
 CONVENTION = (
     "energy per shell j − ½ ≤ |k|/dk < j + ½ of wave numbers, ½ the mean square summed over "
@@ -189,7 +196,7 @@ def _leads_section(report: Report, scored: Sequence[Scored]) -> None:
     errors = {arm: one.evaluation.errors["model"] for arm, one in shown.items()}
     errors |= {name: held for name, held in some.errors.items() if name != "model"}
     report.add_figure(
-        plot_lead_errors(errors),
+        plot_lead_errors(errors, order=ORDER),
         name="lead_errors",
         caption="Field error and log spectrum error per lead, with 95 % bootstraps over rollouts.",
     )
@@ -199,6 +206,7 @@ def _leads_section(report: Report, scored: Sequence[Scored]) -> None:
             {**curves, PERSISTENCE: some.persistence},
             frame_interval=some.frame_interval,
             threshold=THRESHOLD,
+            order=ORDER,
         ),
         name="correlation",
         caption="Mean correlation with the truth, and when it falls below 0.8.",
@@ -225,7 +233,7 @@ def _stability_row(arm: str, one: Scored) -> dict[str, Any]:
 def _fields(scored: Sequence[Scored]) -> dict[str, Tensor]:
     """The truth and each arm's first run, `[sample, time, channel, *grid]` in the data's units."""
     rollouts = {arm: one.evaluation.pred for arm, one in firsts(scored).items()}
-    return {"truth": scored[0].evaluation.target, **rollouts}
+    return {TRUTH: scored[0].evaluation.target, **rollouts}
 
 
 def _spectra_section(report: Report, scored: Sequence[Scored]) -> None:
@@ -237,13 +245,13 @@ def _spectra_section(report: Report, scored: Sequence[Scored]) -> None:
     for name, compensate in (("spectra", 0.0), ("spectra_compensated", 5 / 3)):
         times = "" if not compensate else ", times k^(5/3), which is flat in an inertial range"
         report.add_figure(
-            plot_spectra(fields, lead_times=leads, compensate=compensate, **options),
+            plot_spectra(fields, lead_times=leads, compensate=compensate, order=ORDER, **options),
             name=name,
             caption=f"Spectra of truth and rollouts at chosen leads{times}: {convention}. Lines are "
             f"means over {len(some.target)} rollouts, bands their 5 to 95 % quantiles.",
         )
     report.add_figure(
-        plot_anisotropic_spectra(fields, **options),
+        plot_anisotropic_spectra(fields, order=ORDER, **options),
         name="anisotropy",
         caption="Energy along each axis over all leads, energies at ±k and those along the other axis "
         "added, and the preference of each shell: 1 where all energy varies along the first axis, −1 "
@@ -256,7 +264,9 @@ def _spectra_section(report: Report, scored: Sequence[Scored]) -> None:
         f"{convention}.",
     )
     report.add_figure(
-        plot_temporal_spectrum(fields, frame_interval=some.frame_interval, window="hann"),
+        plot_temporal_spectrum(
+            fields, frame_interval=some.frame_interval, window="hann", order=ORDER
+        ),
         name="temporal",
         caption="Energy by frequency of the time series at every cell, averaged over cells and summed "
         "over channels, in the data's units squared, times f². Each series has its mean taken out and "
@@ -271,15 +281,16 @@ def _flow_section(report: Report, scored: Sequence[Scored]) -> None:
     columns = [some.channels.index(name) for name in VELOCITY if name in some.channels]
     if len(columns) == len(VELOCITY) and some.window == "none":
         velocities = {name: field[:, :, columns] for name, field in fields.items()}
-        truth = velocities["truth"]
+        truth = velocities[TRUTH]
         drifts = {
             name: flow_drift(velocity, truth, lengths=some.lengths)
             for name, velocity in velocities.items()
         }
         report.add_figure(
             plot_flow_drift(
-                {name: drift for name, drift in drifts.items() if name != "truth"},
+                {name: drift for name, drift in drifts.items() if name != TRUTH},
                 frame_interval=some.frame_interval,
+                order=ORDER,
             ),
             name="drift",
             caption="Energy ½⟨|u|²⟩ and enstrophy ½⟨ω²⟩ of the rollouts over the truth's, less 1, and root "
@@ -291,7 +302,7 @@ def _flow_section(report: Report, scored: Sequence[Scored]) -> None:
         rows = [_drift_row(name, drifts[name], last) for name in drifts]
         report.add_table(rows, caption=f"Means over rollouts, over all leads and at lead {last}")
     report.add_figure(
-        plot_proper_modes(fields, channels=some.channels),
+        plot_proper_modes(fields, channels=some.channels, order=ORDER),
         name="modes",
         caption="Mean square that each proper orthogonal mode (POD) of the fluctuations holds, channel by "
         f"channel, in the data's units squared. All {len(some.target)} × {some.target.shape[1]} frames "
@@ -310,7 +321,7 @@ def _drift_row(name: str, drift: FlowDrift, last: int) -> dict[str, Any]:
 
 def _schedule_section(report: Report, scored: Sequence[Scored]) -> None:
     replays: dict[str, tuple[Scored, Any]] = {
-        one.run.name: (one, replayed_schedule(one)) for one in scored
+        one.run.name: (one, replayed_schedule(one.run, one.config)) for one in scored
     }
     drawn = {name: pair for name, pair in replays.items() if pair[1] is not None}
     if not drawn:
@@ -321,7 +332,7 @@ def _schedule_section(report: Report, scored: Sequence[Scored]) -> None:
         report.add_figure(
             plot_schedule(replay, metric=metric.replace("_", " ")),
             name=f"schedule_{name}",
-            caption=f"{name}: weights above (`spectrum_scale` = {scale_text(one.run, one.config)} "
+            caption=f"{name}: weights above (`spectrum_scale` = {scale_text(replay, one.config)} "
             "comes on top), and below what was watched.",
         )
         rows = [

@@ -14,7 +14,10 @@ from nops_train import (
     join_world,
     load_run_config,
     load_weights,
-    resumed_config,
+    neutral_keys,
+    open_study,
+    report_forecast,
+    study_config,
 )
 
 from turbulence.arms import ARM_TEXTS, arm_config, follows_schedule, schedules_figures
@@ -23,6 +26,7 @@ from turbulence.build import (
     build_model,
     build_task,
     build_weighting,
+    forecast,
     learning_rate,
     open_bundle,
 )
@@ -31,19 +35,15 @@ from turbulence.evaluation import evaluate_model
 from turbulence.generation import ensure_data, settle_data
 from turbulence.report import print_comparison, report_study, store_evaluation
 
-# Keys that may differ when a run goes on: where it computes, how it is watched and scored.
-WATCHING = ("train.progress", "train.log_to", "train.gradient_norm_per_term")
-SAVING = ("train.async_save", "train.save_every", "train.keep_last")
-NEUTRAL = ("train.device", "train.num_workers", *WATCHING, *SAVING, "data.path", "evaluate")
 FEW_CELLS = 32
 
 
 def train_study(config: TurbulenceConfig, call: Invocation) -> Study:
     """Train every arm with every seed, or go on; evaluate each; write the comparison."""
     world = join_world()
-    study = world.from_main(lambda: _open_study(call))
+    study = world.from_main(lambda: open_study(call))
     started = time.monotonic()
-    config = settle_data(_continued(config, study, call), explicit=call.explicit)
+    config = settle_data(study_config(config, study, call), explicit=call.explicit)
     ensure_data(config)
     world.barrier()  # the ranks share the shards: each waits for those of the others
     print_notes(config)
@@ -59,23 +59,6 @@ def train_study(config: TurbulenceConfig, call: Invocation) -> Study:
         total = time.monotonic() - started
         print(f"{total:.0f} s, of which data {generated - started:.0f} s")
     return study
-
-
-def _open_study(call: Invocation) -> Study:
-    """The comparison's folder; a new one beside it for `--resume never`."""
-    name, number = call.name, 2
-    while call.resume == "never" and (call.runs / "turbulence" / name).exists():
-        name, number = f"{call.name}-{number}", number + 1
-    return Study.open(call.runs, app="turbulence", name=name)
-
-
-def _continued(config: TurbulenceConfig, study: Study, call: Invocation) -> TurbulenceConfig:
-    """The comparison's own config with the keys given now laid over it, where there is one."""
-    stored = study.read().get("config")
-    if call.preset_given or stored is None:
-        return config
-    where = f"{study.path}/study.json"
-    return resumed_config(config, stored, explicit=call.explicit, source=where)
 
 
 def print_notes(config: TurbulenceConfig) -> None:
@@ -100,10 +83,13 @@ def train_arm(
     model = build_model(own, bundle)
     task = build_task(own, bundle, model)  # what is refused leaves no run behind
     resume = "auto" if call.resume == "never" else call.resume
-    run = study.run(f"{arm}_s{seed}", config=own, resume=resume, neutral=NEUTRAL)
+    run = study.run(f"{arm}_s{seed}", config=own, resume=resume, neutral=neutral_keys("evaluate"))
     call.folder = run.path
-    if join_world().is_main:
+    world = join_world()
+    if world.is_main:
         study.update(config=config.model_dump(mode="json"))
+    in_parts = own.train.shard and world.active
+    foreseen = forecast(model, own, bundle, parts=world.size) if in_parts else None
     engine = Engine(
         task=task,
         weighting=build_weighting(own, on_mismatch="warn" if resume == "force" else "error"),
@@ -114,9 +100,15 @@ def train_arm(
         stateful={"normaliser": bundle.normaliser},
         fingerprint=bundle.fingerprints,
     )
+    report_forecast(
+        foreseen or forecast(model, own, bundle), device=engine.device, window_key="train.unroll"
+    )
     engine.fit(bundle.train, bundle.valid)
-    if engine.world.is_main:
-        evaluate_run(run, own, bundle, model)
+    if not world.is_main:
+        return
+    if in_parts:  # this rank has a part of it, and the checkpoint all
+        model = build_model(own, bundle).to(engine.device)
+    evaluate_run(run, own, bundle, model)
 
 
 def evaluate_run(

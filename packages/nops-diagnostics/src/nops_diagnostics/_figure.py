@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -103,6 +103,15 @@ def style_of(index: int) -> dict[str, Any]:
         "color": PALETTE[index % len(PALETTE)],
         "linestyle": DASHES[index % len(DASHES)],
     }
+
+
+def styles_of(
+    names: Iterable[str], order: Sequence[str] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Colour and line style of each line, by the place of its name in `order`, or after all of it."""
+    drawn = list(names)
+    places = list(dict.fromkeys([*(order or ()), *drawn]))
+    return {name: style_of(places.index(name)) for name in drawn}
 
 
 def with_unit(name: str, unit: str) -> str:

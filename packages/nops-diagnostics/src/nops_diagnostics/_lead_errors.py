@@ -1,6 +1,6 @@
 """Field and spectrum error over lead time, the pair that a spectrum-aware loss trades."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from nops_diagnostics._figure import (
     log_scale_if_positive,
     new_figure,
     style_axes,
-    style_of,
+    styles_of,
     to_numpy,
     whole_steps,
     with_unit,
@@ -98,6 +98,7 @@ def plot_lead_errors(
     *,
     frame_interval: float | None = None,
     time_unit: str = "",
+    order: Sequence[str] | None = None,
 ) -> Figure:
     """Field error and spectrum error over lead time, a panel each, one line per result.
 
@@ -105,6 +106,8 @@ def plot_lead_errors(
         results: By name, in drawing order, from `lead_errors`.
         frame_interval: Physical time between frames; the abscissa counts steps if None.
         time_unit: Of `frame_interval`, for the label.
+        order: Names whose place decides colour and dashes, so that a name looks alike in several
+            figures; those drawn and not in it follow. None takes those drawn here.
 
     Raises:
         ValueError: If there is no result.
@@ -115,11 +118,11 @@ def plot_lead_errors(
     panels = figure.subplots(1, 2)
     label = "lead time (steps)" if frame_interval is None else with_unit("lead time", time_unit)
     for panel, part in zip(panels, ("field", "spectrum"), strict=True):
-        for index, (name, result) in enumerate(results.items()):
+        for name, style in styles_of(results, order).items():
+            result = results[name]
             estimate: Estimate = getattr(result, part)
             value, low, high = map(to_numpy, (estimate.value, estimate.low, estimate.high))
             leads = np.arange(1, len(value) + 1) * (frame_interval or 1.0)
-            style = style_of(index)
             panel.plot(leads, value, linewidth=1.5, label=name, **style)
             panel.fill_between(leads, low, high, color=style["color"], alpha=0.15, linewidth=0)
         style_axes(panel, xlabel=label, ylabel=f"{part} error")

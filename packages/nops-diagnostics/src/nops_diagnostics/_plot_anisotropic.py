@@ -1,6 +1,6 @@
 """Energy by direction: a spectrum along each axis, and the preference of each shell."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from nops_diagnostics._figure import (
     add_legend,
     new_figure,
     style_axes,
+    styles_of,
     to_numpy,
 )
 from nops_diagnostics._layout import as_double
@@ -39,6 +40,7 @@ def plot_anisotropic_spectra(
     spatial_dims: int = 2,
     unit: str = "",
     length_unit: str = "",
+    order: Sequence[str] | None = None,
 ) -> Figure:
     """Energy over the wave number along each axis; in two dimensions also each shell's preference.
 
@@ -56,6 +58,8 @@ def plot_anisotropic_spectra(
         spatial_dims: Number of trailing axes that are space.
         unit: Of the field, for the label.
         length_unit: Of `lengths`, for the label.
+        order: Names whose place decides colour and dashes, so that a name looks alike in several
+            figures; those drawn and not in it follow. None takes those drawn here.
 
     Raises:
         ValueError: If there is no field, shapes differ, or the window is unknown.
@@ -67,19 +71,19 @@ def plot_anisotropic_spectra(
     empty = empty_share(next(iter(fields.values())))
     options = {"lengths": lengths, **tapering(window)}
     kept = None
-    for index, (name, field) in enumerate(fields.items()):
-        frames = as_double(field.flatten(0, 1))
+    for name, style in styles_of(fields, order).items():
+        frames = as_double(fields[name].flatten(0, 1))
+        line: dict[str, Any] = {"band": band, "style": style, "label": name}
         found = anisotropic_spectrum(frames, spatial_dims=spatial_dims, **options)
         for axis in range(spatial_dims):
             k, energies = to_numpy(found.wavenumbers[axis]), to_numpy(found.energies[axis])
             inner = slice(1, len(k) - 1)
-            style = {"band": band, "index": index, "label": name}
-            spectrum_line(panels[axis], k[inner], energies[:, inner], **style)
+            spectrum_line(panels[axis], k[inner], energies[:, inner], **line)
         if found.ratio is not None:
             kept = _shells(frames, options, empty) if kept is None else kept
             k, inside = kept
             ratios = to_numpy(found.ratio)[:, inside]
-            spectrum_line(panels[-1], k, ratios, band=band, index=index, label=name)
+            spectrum_line(panels[-1], k, ratios, **line)
     wave = wave_label(lengths=lengths, length_unit=length_unit, window=window)
     _finish(panels, spatial_dims=spatial_dims, energy=f"energy{squared(unit)}", empty=empty)
     figure.supxlabel(wave, fontsize=FONT, color=INK)

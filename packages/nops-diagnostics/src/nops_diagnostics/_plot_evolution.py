@@ -1,6 +1,6 @@
 """Spectra along time: how each wave number's energy goes, and the energy of each frequency."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from nops_diagnostics._figure import (
     new_figure,
     power_of,
     style_axes,
+    styles_of,
     to_numpy,
     whole_steps,
     with_unit,
@@ -52,6 +53,7 @@ def plot_temporal_spectrum(
     spatial_dims: int = 2,
     unit: str = "",
     time_unit: str = "",
+    order: Sequence[str] | None = None,
 ) -> Figure:
     """Energy by frequency of several trajectories, from the time series at every point.
 
@@ -67,6 +69,8 @@ def plot_temporal_spectrum(
         spatial_dims: Number of trailing axes that are space.
         unit: Of the field, for the label.
         time_unit: Of `frame_interval`, for the label.
+        order: Names whose place decides colour and dashes, so that a name looks alike in several
+            figures; those drawn and not in it follow. None takes those drawn here.
 
     Raises:
         ValueError: If there is no field, shapes differ or there are fewer than two frames.
@@ -77,13 +81,13 @@ def plot_temporal_spectrum(
     check_fields(fields, spatial_dims=spatial_dims)
     figure = new_figure(WIDTH, 3.1)
     axes = figure.subplots()
-    for index, (name, field) in enumerate(fields.items()):
+    for name, style in styles_of(fields, order).items():
         spectrum = temporal_spectrum(
-            field, frame_interval=frame_interval, window=window, spatial_dims=spatial_dims
+            fields[name], frame_interval=frame_interval, window=window, spatial_dims=spatial_dims
         )
         frequency, energies = (to_numpy(part[..., 1:]) for part in spectrum)
         energies = energies * frequency**compensate
-        spectrum_line(axes, frequency, energies, band=band, index=index, label=name)
+        spectrum_line(axes, frequency, energies, band=band, style=style, label=name)
     style_axes(
         axes,
         xlabel=f"frequency (cycles / {time_unit or 'time'})",

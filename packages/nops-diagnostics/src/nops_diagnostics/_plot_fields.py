@@ -1,6 +1,7 @@
 """Pictures of rollouts beside the truth, and their energy spectra."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -21,7 +22,7 @@ from nops_diagnostics._figure import (
     new_figure,
     power_of,
     style_axes,
-    style_of,
+    styles_of,
     to_numpy,
     with_unit,
 )
@@ -103,6 +104,7 @@ def plot_spectra(
     spatial_dims: int = 2,
     unit: str = "",
     length_unit: str = "",
+    order: Sequence[str] | None = None,
 ) -> Figure:
     """Energy spectra of several fields, one panel per chosen lead time or one for all frames.
 
@@ -124,6 +126,8 @@ def plot_spectra(
         spatial_dims: Number of trailing axes that are space.
         unit: Of the field, for the label.
         length_unit: Of `lengths`, for the label.
+        order: Names whose place decides colour and dashes, so that a name looks alike in several
+            figures; those drawn and not in it follow. None takes those drawn here.
 
     Raises:
         ValueError: If there is no field, shapes differ, a lead lies outside them, or the window
@@ -138,9 +142,9 @@ def plot_spectra(
     energy = f"${power_of('k', compensate)}E(k)$" + squared(unit)
     options = {"lengths": lengths, "window": window, "spatial_dims": spatial_dims}
     for axes, (title, frames) in zip(grid.flat, panels.items(), strict=False):
-        for index, (name, frame) in enumerate(frames.items()):
-            k, energies = shells(frame, **options)
-            spectrum_line(axes, k, energies * k**compensate, band=band, index=index, label=name)
+        for name, style in styles_of(frames, order).items():
+            k, energies = shells(frames[name], **options)
+            spectrum_line(axes, k, energies * k**compensate, band=band, style=style, label=name)
         style_axes(axes, xlabel="", ylabel="", title=title)
         axes.label_outer()
     grid[0, 0].set_xscale("log")
@@ -214,11 +218,10 @@ def spectrum_line(
     energies: np.ndarray,
     *,
     band: tuple[float, float],
-    index: int,
+    style: Mapping[str, Any],
     label: str,
 ) -> None:
     """The mean over samples of `energies [sample, shell]`, and the band between its quantiles."""
-    style = style_of(index)
     mean = energies.mean(0)
     label = label if np.isfinite(mean).any() else f"{label} (not finite)"
     axes.plot(k, mean, linewidth=1.5, label=label, **style)

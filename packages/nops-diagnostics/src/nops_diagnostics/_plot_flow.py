@@ -16,7 +16,7 @@ from nops_diagnostics._figure import (
     log_scale_if_positive,
     new_figure,
     style_axes,
-    style_of,
+    styles_of,
     to_numpy,
     whole_steps,
     with_unit,
@@ -38,6 +38,7 @@ def plot_flow_drift(
     band: tuple[float, float] = (0.05, 0.95),
     frame_interval: float | None = None,
     time_unit: str = "",
+    order: Sequence[str] | None = None,
 ) -> Figure:
     """How far energy, enstrophy and divergence of rollouts are from the truth's, a panel each.
 
@@ -49,6 +50,8 @@ def plot_flow_drift(
         band: The two quantiles.
         frame_interval: Physical time between frames; the abscissa counts steps if None.
         time_unit: Of `frame_interval`, for the label.
+        order: Names whose place decides colour and dashes, so that a name looks alike in several
+            figures; those drawn and not in it follow. None takes those drawn here.
 
     Raises:
         ValueError: If there is no result, or one has other axes than sample and time.
@@ -59,8 +62,8 @@ def plot_flow_drift(
     figure = new_figure(WIDTH, 2.7)
     panels = figure.subplots(1, len(PARTS))
     for panel, (part, label) in zip(panels, PARTS.items(), strict=True):
-        for index, (name, result) in enumerate(results.items()):
-            values, style = to_numpy(getattr(result, part)), style_of(index)
+        for name, style in styles_of(results, order).items():
+            values = to_numpy(getattr(results[name], part))
             leads = np.arange(1, values.shape[1] + 1) * (frame_interval or 1.0)
             panel.plot(leads, values.mean(0), linewidth=1.5, label=name, **style)
             with np.errstate(invalid="ignore"):
@@ -85,6 +88,7 @@ def plot_proper_modes(
     channels: Sequence[str] | None = None,
     spatial_dims: int = 2,
     unit: str = "",
+    order: Sequence[str] | None = None,
 ) -> Figure:
     """Mean square that each proper orthogonal mode of the fluctuations holds, a panel per channel.
 
@@ -96,6 +100,8 @@ def plot_proper_modes(
         channels: Their names, for the titles; None counts them.
         spatial_dims: Number of trailing axes that are space.
         unit: Of the field, for the label.
+        order: Names whose place decides colour and dashes, so that a name looks alike in several
+            figures; those drawn and not in it follow. None takes those drawn here.
 
     Raises:
         ValueError: If there is no field, shapes differ, or `channels` has not a name for each.
@@ -113,12 +119,14 @@ def plot_proper_modes(
     figure = new_figure(WIDTH, 0.4 + 2.5 * rows)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     energies = {name: _energies(field, spatial_dims) for name, field in fields.items()}
+    styles = styles_of(energies, order)
     for i, panel in enumerate(grid.flat):
         panel.set_visible(i < count)
-        for index, (name, energy) in enumerate(energies.items() if i < count else ()):
+        for name, style in styles.items() if i < count else ():
+            energy = energies[name]
             label = name if np.isfinite(energy).all() else f"{name} (not finite)"
             modes = np.arange(1, energy.shape[1] + 1)
-            panel.plot(modes, energy[i], linewidth=1.5, label=label, **style_of(index))
+            panel.plot(modes, energy[i], linewidth=1.5, label=label, **style)
         style_axes(panel, xlabel="", ylabel="", title=names[i] if i < count else "")
         panel.label_outer()
     grid[0, 0].set_xscale("log")

@@ -1,6 +1,7 @@
 """Scores over lead time: skill, errors and correlation, with their intervals."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from nops_diagnostics._figure import (
     log_scale_if_positive,
     new_figure,
     style_axes,
-    style_of,
+    styles_of,
     to_numpy,
     whole_steps,
     with_unit,
@@ -107,6 +108,7 @@ def plot_correlation(
     frame_interval: float,
     threshold: float = 0.8,
     time_unit: str = "",
+    order: Sequence[str] | None = None,
 ) -> Figure:
     """Correlation over lead time, with the threshold and each crossing and its interval.
 
@@ -115,13 +117,15 @@ def plot_correlation(
         frame_interval: The one they were computed with.
         threshold: The one they were computed with.
         time_unit: Of `frame_interval`, for the label.
+        order: Names whose place decides colour and dashes, so that a name looks alike in several
+            figures; those drawn and not in it follow. None takes those drawn here.
     """
     figure = new_figure(WIDTH, 3.1)
     axes = figure.subplots()
     axes.axhline(threshold, color=GREY, linewidth=0.9, linestyle=(0, (1.2, 1.2)))
-    for index, (name, result) in enumerate(results.items()):
+    for name, style in styles_of(results, order).items():
+        result = results[name]
         curve = np.concatenate([[1.0], to_numpy(result.curve)])
-        style = style_of(index)
         axes.plot(np.arange(len(curve)) * frame_interval, curve, linewidth=1.6, **style, label=name)
         spread = [[max(result.time - result.low, 0.0)], [max(result.high - result.time, 0.0)]]
         axes.errorbar(

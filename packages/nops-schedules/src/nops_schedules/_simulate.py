@@ -25,6 +25,8 @@ class Simulation:
         thresholds: What it was compared with; None where it was not.
         states: DISABLED, WARMUP, MONITORING, PAUSED, HELD or COMPLETE.
         events: What was done, and why.
+        scale: Factor on each term's weight at the end, where one was given; None where it is not
+            measured yet.
     """
 
     epochs: tuple[int, ...]
@@ -35,6 +37,7 @@ class Simulation:
     thresholds: tuple[float | None, ...]
     states: tuple[str, ...]
     events: tuple[LossSchedulerEvent, ...]
+    scale: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
 
 
 def simulate(
@@ -49,8 +52,7 @@ def simulate(
         params: The configuration; where disabled, nothing moves.
         metrics: Per epoch the monitored number itself, or all metrics by name, or None for an epoch
             without validation.
-        scale: As for `FlexibleLossScheduler`; the weights here are free of it, and an event tells what
-            was measured.
+        scale: As for `FlexibleLossScheduler`; the weights here are free of it.
 
     Returns:
         What it did, with all events.
@@ -86,6 +88,7 @@ def simulate(
         thresholds=thresholds,
         states=states,
         events=scheduler.events,
+        scale=scheduler.scale,
     )
 
 

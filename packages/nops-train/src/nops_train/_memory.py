@@ -195,7 +195,12 @@ def container_memory(folder: Path = CGROUP) -> int | None:
 
 
 def check_memory(
-    forecast: MemoryForecast, *, device: torch.device | str, free: int | None = None
+    forecast: MemoryForecast,
+    *,
+    device: torch.device | str,
+    free: int | None = None,
+    window_key: str | None = None,
+    checkpoint_key: str | None = None,
 ) -> None:
     """Refuse a run that will not fit, before its first step.
 
@@ -203,6 +208,8 @@ def check_memory(
         forecast: Of `predict_memory`.
         device: Where the run will be.
         free: Bytes that are free; asked of the device by default.
+        window_key: The app's setting of the window, such as `rollout.window`; None offers no other.
+        checkpoint_key: The app's setting of the steps between stored states; None offers no other.
 
     Raises:
         InputError: If the forecast is above what is free, with the settings that fit.
@@ -210,26 +217,29 @@ def check_memory(
     free = free_memory(device) if free is None else free
     if forecast.total <= free:
         return
-    fitting = [f"{text} ({gibibytes(f.total)})" for text, f in alternatives(forecast, free=free)]
+    found = alternatives(forecast, free=free, window_key=window_key, checkpoint_key=checkpoint_key)
+    fitting = [f"{text} ({gibibytes(changed.total)})" for text, changed in found]
     advice = (
         f"settings that fit: {', or '.join(fitting)}"
         if fitting
-        else "no window or batch fits: take a smaller model or grid"
+        else "no batch fits: take a smaller model or grid"
     )
     raise InputError(f"{forecast}; only {gibibytes(free)} are free on {device}; {advice}")
 
 
-def alternatives(forecast: MemoryForecast, *, free: int) -> list[tuple[str, MemoryForecast]]:
+def alternatives(
+    forecast: MemoryForecast, *, free: int, window_key: str | None, checkpoint_key: str | None
+) -> list[tuple[str, MemoryForecast]]:
     """Changes of one setting with which a forecast fits, the largest value of each, in words."""
     found = []
     stored = replace(forecast, checkpoint_every=1)
-    if forecast.checkpoint_every != 1 and stored.total <= free:
-        found.append(("rollout.checkpoint_every 1", stored))
+    if checkpoint_key and forecast.checkpoint_every != 1 and stored.total <= free:
+        found.append((f"{checkpoint_key} 1", stored))
     if batch := _largest(forecast, "batch_size", free=free):
         text = f"{batch} samples at once (train.batch_size {batch}, or a larger train.accumulate)"
         found.append((text, replace(forecast, batch_size=batch)))
-    if window := _largest(forecast, "window", free=free):
-        found.append((f"rollout.window {window}", replace(forecast, window=window)))
+    if window_key and (window := _largest(forecast, "window", free=free)):
+        found.append((f"{window_key} {window}", replace(forecast, window=window)))
     return found
 
 

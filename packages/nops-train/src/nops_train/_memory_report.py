@@ -42,12 +42,24 @@ def forecast_memory(
     return replace(forecast, optimizer=-(-forecast.optimizer // parts))
 
 
-def report_forecast(forecast: MemoryForecast, *, device: torch.device) -> None:
+def report_forecast(
+    forecast: MemoryForecast,
+    *,
+    device: torch.device,
+    window_key: str | None = None,
+    checkpoint_key: str | None = None,
+) -> None:
     """Print a forecast; refuse what does not fit.
+
+    Args:
+        forecast: Of `forecast_memory`.
+        device: Where the run will be.
+        window_key: As for `check_memory`: what the app calls its window, to be named as advice.
+        checkpoint_key: The same for the steps between stored states.
 
     Raises:
         InputError: If the forecast is above what is free, with settings that fit.
     """
-    check_memory(forecast, device=device)
+    check_memory(forecast, device=device, window_key=window_key, checkpoint_key=checkpoint_key)
     text = str(forecast)
     print(text[0].upper() + text[1:])
