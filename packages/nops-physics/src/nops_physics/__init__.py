@@ -21,12 +21,15 @@ from nops_physics._initial import (
     sinusoids,
 )
 from nops_physics._mixture import DEFAULT_KINDS, initial_mixture
+from nops_physics._mogi import Mogi
+from nops_physics._okada import Okada
 from nops_physics._periodic_flow import Budget, PeriodicFlow
 from nops_physics._random_conv import RandomConvOperator, SmoothSpec
 from nops_physics._random_field import random_field
 from nops_physics._registry import DOMAIN_NAMES, make_domain
 from nops_physics._sampling import sobol_parameters
 from nops_physics._seeds import derive_seed
+from nops_physics._stations import line_of_sight, network_modes, sunflower_stations
 from nops_physics._taylor_green import TaylorGreen, taylor_green_exact
 
 __all__ = [
@@ -42,6 +45,8 @@ __all__ = [
     "GrayScott",
     "Heat",
     "KolmogorovFlow",
+    "Mogi",
+    "Okada",
     "Parameter",
     "PeriodicFlow",
     "RandomConvOperator",
@@ -52,11 +57,14 @@ __all__ = [
     "gaussian_random_field",
     "heat_exact",
     "initial_mixture",
+    "line_of_sight",
     "make_domain",
     "multiscale_field",
+    "network_modes",
     "physical_parameters",
     "random_field",
     "sinusoids",
     "sobol_parameters",
+    "sunflower_stations",
     "taylor_green_exact",
 ]
