@@ -1,6 +1,7 @@
 """A tiny configuration on generated data, shared by the tests of one process."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,8 +52,12 @@ def tiny_run() -> list[str]:
 def run_noa(
     data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., int]:
-    """`noa` in an empty folder with the tiny settings; further words override them."""
+    """`noa` in an empty folder with the tiny settings; further words override them.
+
+    Reports are not drawn: that takes longer than all the rest.
+    """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("noa.training.write_report", lambda run: run.path / "report.html")
 
     def run(command: str, *words: str, data: Path | str = data_folder) -> int:
         given = {word.split("=")[0] for word in words}
@@ -60,6 +65,20 @@ def run_noa(
         return main([command, f"--data={data}", *tiny, *words])
 
     return run
+
+
+@pytest.fixture(scope="session")
+def whole(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run with its report, not to be changed."""
+    runs = tmp_path_factory.mktemp("whole")
+    assert main(["train", f"--data={data_folder}", *TINY_RUN, f"--runs={runs}"]) == 0
+    return runs / "noa" / "default"
+
+
+@pytest.fixture
+def finished(run_noa: Callable[..., int], whole: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run where `run_noa` goes on with it."""
+    return Path(shutil.copytree(whole, tmp_path / "runs" / "noa" / "default"))
 
 
 def read_events(run: Path) -> list[dict]:

@@ -125,17 +125,15 @@ def test_run_folder_that_cannot_be_made(run_noa, tmp_path, capsys):
     assert "file" in capsys.readouterr().err
 
 
-def test_a_failed_start_leaves_an_earlier_run_as_it_was(run_noa, broken, events):
-    run = Path("runs/noa/default")
-    assert run_noa("train") == 0
+def test_a_failed_start_leaves_an_earlier_run_as_it_was(run_noa, finished, broken, events):
+    run = finished
     before = events(run), sorted(p.name for p in (run / "checkpoints").iterdir())
     nan(train_file(broken))
     assert run_noa("train", data=broken) == 2
     assert (events(run), sorted(p.name for p in (run / "checkpoints").iterdir())) == before
 
 
-def test_changed_data_stop_a_continued_run(run_noa, broken, capsys):
-    assert run_noa("train") == 0
+def test_changed_data_stop_a_continued_run(run_noa, finished, broken, capsys):
     with h5py.File(train_file(broken), "r+") as file:
         file["t0_fields/v"][0, 1, 2, 3] += 1
     assert run_noa("train", data=broken) == 2

@@ -78,6 +78,8 @@ def test_data_of_unknown_origin_train_and_report(run_noa, foreign):
     assert "domain: null" in config
     assert "num_train: 4" in config
     assert "num_steps: 5" in config
+    assert main(["report", "runs/noa/default"]) == 0
+    assert Path("runs/noa/default/report.html").is_file()
 
 
 def test_fewer_samples_and_steps_than_there_are(run_noa, data_folder):
