@@ -1,19 +1,29 @@
 """Every weighting: cut anywhere, restore, equal to never having stopped."""
 
+import json
 import math
 from typing import ClassVar
 
 import nops_schedules
 import pytest
 from nops_schedules import (
+    AdaptiveLossWeights,
+    AutoSelect,
     ConstantWeights,
     CurriculumRamp,
+    DynamicWeightAverage,
     FlexibleLossScheduler,
     LinearAnnealing,
     Phases,
+    ReLoBRaLo,
     SchedulerParams,
+    SoftAdapt,
+    Stages,
+    VarianceWeights,
 )
-from nops_testing.contract import CUTS, check_round_trip, stateful_classes
+from nops_schedules._evidence import LossWindow
+from nops_schedules._loss_weights import LossWeights
+from nops_testing.contract import CUTS, check_round_trip, stateful_classes, through_file
 
 
 class OfConstantWeights:
@@ -127,13 +137,128 @@ class OfMilestones(OfScheduler):
     more: ClassVar = {"adaptation_trigger": "epoch", "milestones": [1, 3]}
 
 
-CASES = [OfConstantWeights, OfCurriculum, OfPhases, OfScheduler, OfTrend, OfThreshold, OfMilestones]
+NAMES = ["a", "b", "c", "off"]
+WEIGHTS = {"a": 1.0, "b": 2.0, "c": 0.5, "off": 0.0}
+VALUED = {
+    "equal_init": lambda: AdaptiveLossWeights(NAMES, WEIGHTS, update_unit="step"),
+    "equal_init_ema": lambda: AdaptiveLossWeights(NAMES, WEIGHTS, "equal_init_ema", update_every=2),
+    "ema": lambda: AdaptiveLossWeights(NAMES, WEIGHTS, "ema", prior=True, update_unit="step"),
+    "SoftAdapt": lambda: SoftAdapt(NAMES, initial_weights=WEIGHTS),
+    "difference": lambda: SoftAdapt(NAMES, initial_weights=WEIGHTS, variant="difference"),
+    "ReLoBRaLo": lambda: ReLoBRaLo(NAMES, initial_weights=WEIGHTS, alpha=0.7, beta=0.5),
+    "dwa": lambda: DynamicWeightAverage(NAMES, initial_weights=WEIGHTS),
+    "variance": lambda: VarianceWeights(NAMES, initial_weights=WEIGHTS, warmup=2),
+    "window": lambda: LossWindow(WEIGHTS, window=100, min_weight=0.1, max_weight=9, unit="step"),
+}
+
+
+class OfValues:
+    """Weights that follow losses: two observations per step, an epoch of four, a NaN and a zero."""
+
+    covers = "LossWeights"
+    kind: ClassVar = ""
+    per_step = 2
+
+    def __init__(self):
+        self.state = self.make()
+        self.at = {"epoch": 0, "step": 0}
+
+    def make(self):
+        return VALUED[self.kind]()
+
+    def advance(self, step):
+        for number in range(self.per_step * step, self.per_step * (step + 1)):
+            self.at = at = {"epoch": number // (2 * self.per_step), "step": number}
+            self.state.weights(**at)
+            losses = {"a": 0.9**number, "b": 1 + 0.3 * (-1) ** number, "c": 0.1 * (number + 1)}
+            bad = {3: {"b": math.nan}, 6: {"c": 0.0}}.get(number, {})
+            self.state.observe({**losses, **bad}, **at, split="train")
+
+    def observe(self):
+        watched = through_file(self.state.state_dict())
+        return [watched, self.state.observes, sorted(self.state.active(**self.at))]
+
+
+OF_VALUES = [type(f"Of_{kind}", (OfValues,), {"kind": kind}) for kind in VALUED]
+
+
+class OfStages(OfValues):
+    """Three schemes by a bound and a predicate, with weights that are carried."""
+
+    covers = "Stages"
+
+    def make(self):
+        schemes = [VALUED[kind]() for kind in ("ReLoBRaLo", "ema", "SoftAdapt")]
+        ends = [3, lambda epoch, step, values: step >= 7, None]
+        return Stages(list(zip(ends, schemes, strict=True)))
+
+
+class OfSelection(OfValues):
+    """A window of 100, gradient statistics within it, and then the scheme chosen."""
+
+    covers = "AutoSelect"
+    per_step = 30
+    norms: ClassVar = [1.0, 2.0, 3.0]
+
+    def make(self):
+        return AutoSelect(
+            NAMES,
+            window=100,
+            initial_weights=WEIGHTS,
+            candidates={"ConFIG": SoftAdapt, "GradientNormWeights": VarianceWeights},
+        )
+
+    def advance(self, step):
+        cosines = [[1.0, 0.1, math.nan], [0.1, 1.0, 0.3], [math.nan, 0.3, 1.0]]
+        self.state.note({"cosine": cosines, "norm": [n * (step + 1) for n in self.norms]})
+        super().advance(step)
+
+
+class OfSelectionByNorms(OfSelection):
+    """The same with another choice."""
+
+    norms: ClassVar = [1.0, 2.0, 30.0]
+
+
+CASES = [
+    OfConstantWeights,
+    OfCurriculum,
+    OfPhases,
+    OfScheduler,
+    OfTrend,
+    OfThreshold,
+    OfMilestones,
+    *OF_VALUES,
+    OfStages,
+    OfSelection,
+    OfSelectionByNorms,
+]
 
 
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("make", CASES)
 def test_round_trip(make, cut):
     check_round_trip(make, cut=cut)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("make", [*OF_VALUES, OfStages, OfSelection])
+def test_round_trip_through_json(make, cut):
+    strictly = {"allow_nan": False}
+    check_round_trip(make, cut=cut, through=lambda s: json.loads(json.dumps(s, **strictly)))
+
+
+@pytest.mark.parametrize("kind", VALUED)
+def test_a_state_is_small(kind):
+    case = type("_", (OfValues,), {"kind": kind})()
+    for step in range(6):
+        case.advance(step)
+    assert len(json.dumps(case.state.state_dict())) <= 1024 * len(NAMES)
+
+
+def test_every_rule_is_covered():
+    made = {type(make()) for make in VALUED.values()}
+    assert made == set(LossWeights.__subclasses__())
 
 
 def test_every_stateful_class_is_covered():

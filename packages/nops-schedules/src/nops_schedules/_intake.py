@@ -26,7 +26,7 @@ class Intake:
         *,
         floor: float = 0.0,
         signed: bool = False,
-        max_invalid: int = 10,
+        max_invalid: int | None = 10,
     ) -> None:
         """Take what is expected.
 
@@ -34,13 +34,13 @@ class Intake:
             terms: Every term with its initial weight; those of 0 are off.
             floor: Largest value at which a term counts as satisfied.
             signed: Whether any finite value is valid; `floor` is then not looked at.
-            max_invalid: Times in a row that are an error.
+            max_invalid: Times in a row that are an error; None: never.
         """
         self._terms = terms
         self._on = tuple(name for name, weight in terms.items() if weight > 0)
         self._floor = -math.inf if signed else floor
         self._signed = signed
-        self._max_invalid = max_invalid
+        self._max_invalid = math.inf if max_invalid is None else max_invalid
         self.clear()
 
     def clear(self) -> None:

@@ -11,7 +11,7 @@ from nops_schedules._names import did_you_mean
 
 MODES = ("mean", "unit", "sum", "total")
 
-_LARGEST = 1e300  # scores above are as good as infinite, and their difference is still a number
+_LARGEST = 1e300  # scores beyond are as good as infinite, and their difference is still a number
 
 
 class WeightingError(RuntimeError):
@@ -106,7 +106,7 @@ def normalised(
 
 def softmax_weights(scores: Mapping[str, float]) -> dict[str, float]:
     """Softmax over the m names times m: equal scores give 1 each."""
-    finite = {name: min(score, _LARGEST) for name, score in scores.items()}
+    finite = {name: max(-_LARGEST, min(score, _LARGEST)) for name, score in scores.items()}
     largest = max(finite.values())
     parts = {name: math.exp(score - largest) for name, score in finite.items()}
     factor = len(parts) / sum(parts.values())

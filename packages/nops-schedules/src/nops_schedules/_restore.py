@@ -65,6 +65,26 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def check_same(state: Mapping[str, Any], expected: Mapping[str, Any], *, kind: str) -> None:
+    """Refuse a state that was saved by something else than what goes on from it.
+
+    Args:
+        state: A saved state.
+        expected: What the state of now holds under "version", "scheme", "settings", and its other keys.
+        kind: What was saved, for the message.
+
+    Raises:
+        ValueError: With one line for each difference.
+    """
+    heads = [{key: of.get(key) for key in ("version", "scheme")} for of in (state, expected)]
+    found = differences(*heads)
+    if not found and state.keys() != expected.keys():
+        found = [f"keys: saved {sorted(state)}, now {sorted(expected)}"]
+    if found := found or differences(state["settings"], expected["settings"]):
+        text = "\n  ".join(found)
+        raise ValueError(f"the state was saved with another {kind}:\n  {text}")
+
+
 def _judge(differences: list[str], policy: str) -> None:
     if not differences or policy == "override":
         return
