@@ -1,23 +1,47 @@
-"""Neural operators and their building blocks: U-AFNO, U-net, FNO, AFNO mixer, FiLM."""
+"""Neural operators, a physics-integrated VAE, and their building blocks."""
 
 from nops_models._afno import AFNOMixer
+from nops_models._bounded import draw_normal
 from nops_models._config import FNOConfig, UAFNOConfig, UNetConfig
 from nops_models._film import FiLM
 from nops_models._fno import FNO
+from nops_models._physics_decoder import PhysicsDecoder
+from nops_models._residual_heads import (
+    Correction,
+    GatedResidual,
+    LowRankResidual,
+    NoPhysicsHead,
+)
 from nops_models._spectral import SpectralConv
 from nops_models._step import StepModel
 from nops_models._uafno import UAFNO
 from nops_models._unet import UNet
+from nops_models._vae import PhysicsVAE
+from nops_models._vae_config import PhysicsVAEConfig
+from nops_models._vae_outputs import Decoding, Draw, Encoding, Posterior, VAEOutput
 
 __all__ = [
     "FNO",
     "UAFNO",
     "AFNOMixer",
+    "Correction",
+    "Decoding",
+    "Draw",
+    "Encoding",
     "FNOConfig",
     "FiLM",
+    "GatedResidual",
+    "LowRankResidual",
+    "NoPhysicsHead",
+    "PhysicsDecoder",
+    "PhysicsVAE",
+    "PhysicsVAEConfig",
+    "Posterior",
     "SpectralConv",
     "StepModel",
     "UAFNOConfig",
     "UNet",
     "UNetConfig",
+    "VAEOutput",
+    "draw_normal",
 ]
