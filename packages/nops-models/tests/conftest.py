@@ -1,7 +1,10 @@
 """Numbers and waves that the tests of this package share."""
 
+import importlib.util
 import math
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -42,3 +45,15 @@ def shaken() -> Callable[[torch.nn.Module], torch.nn.Module]:
         return module
 
     return shake
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModuleType:
+    """`tiny_physics.py` beside this file: forward models to work out by hand."""
+    path = Path(__file__).with_name("tiny_physics.py")
+    spec = importlib.util.spec_from_file_location("tiny_physics", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

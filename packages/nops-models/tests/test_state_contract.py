@@ -5,7 +5,18 @@ from functools import partial
 import nops_models
 import pytest
 import torch
-from nops_models import FNO, UAFNO, UPT, FNOConfig, UAFNOConfig, UNet, UNetConfig, UPTConfig
+from nops_models import (
+    FNO,
+    UAFNO,
+    UPT,
+    FNOConfig,
+    PhysicsVAE,
+    PhysicsVAEConfig,
+    UAFNOConfig,
+    UNet,
+    UNetConfig,
+    UPTConfig,
+)
 from nops_testing.contract import check_round_trip, stateful_classes
 
 STEPS = 3
@@ -64,6 +75,38 @@ class Training:
     def observe(self):
         with torch.no_grad():
             return [self.model(self.field, self.theta), dict(self.model.state_dict())]
+
+
+class TrainingVAE(Training):
+    """A tiny VAE whose prior, strength and temperature move; draws come from the step."""
+
+    def __init__(self, physics):
+        torch.manual_seed(0)
+        config = PhysicsVAEConfig(aux_dim=2, feature_dim=4, prior="ema", ema_decay=0.5)
+        self.model = PhysicsVAE(config, physics(), x_mean=1.0, x_scale=2.0)
+        self.model.prior.defer_updates()
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.01, amsgrad=True)
+        self.x = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
+
+    def advance(self, step):
+        torch.manual_seed(step)
+        self.model.set_progress(r=0.1 * step, tau=3.0 - 0.1 * step)
+        self.optimizer.zero_grad()
+        output = self.model(self.x)
+        self.model.update_prior(output.encoding)
+        (output.decoding.x_pb - self.x).square().mean().backward()
+        self.optimizer.step()
+        self.model.prior.apply_update()
+
+    def observe(self):
+        with torch.no_grad():
+            output = self.model(self.x, hard=True)
+        return [output.decoding.x_pb, self.model.prior_moments(), dict(self.model.state_dict())]
+
+
+@pytest.mark.parametrize("cut", range(STEPS + 1))
+def test_round_trip_of_a_vae(tiny, cut):
+    check_round_trip(partial(TrainingVAE, tiny.Line), cut=cut, steps=STEPS)
 
 
 @pytest.mark.parametrize("make", MODELS.values(), ids=list(MODELS))

@@ -1,9 +1,17 @@
-"""Neural operators and their building blocks: U-AFNO, U-net, FNO, UPT, AFNO mixer, FiLM."""
+"""Neural operators, a physics transformer, a physics-integrated VAE, and their building blocks."""
 
 from nops_models._afno import AFNOMixer
+from nops_models._bounded import draw_normal
 from nops_models._config import FNOConfig, UAFNOConfig, UNetConfig
 from nops_models._film import FiLM
 from nops_models._fno import FNO
+from nops_models._physics_decoder import PhysicsDecoder
+from nops_models._residual_heads import (
+    Correction,
+    GatedResidual,
+    LowRankResidual,
+    NoPhysicsHead,
+)
 from nops_models._spectral import SpectralConv
 from nops_models._step import StepModel
 from nops_models._uafno import UAFNO
@@ -14,6 +22,9 @@ from nops_models._upt_config import UPTConfig
 from nops_models._upt_decoder import AnyPointDecoder
 from nops_models._upt_encoder_grid import GridEncoder
 from nops_models._upt_encoder_supernodes import SupernodeEncoder
+from nops_models._vae import PhysicsVAE
+from nops_models._vae_config import PhysicsVAEConfig
+from nops_models._vae_outputs import Decoding, Draw, Encoding, Posterior, VAEOutput
 
 __all__ = [
     "FNO",
@@ -22,9 +33,20 @@ __all__ = [
     "AFNOMixer",
     "AnyPointDecoder",
     "Approximator",
+    "Correction",
+    "Decoding",
+    "Draw",
+    "Encoding",
     "FNOConfig",
     "FiLM",
+    "GatedResidual",
     "GridEncoder",
+    "LowRankResidual",
+    "NoPhysicsHead",
+    "PhysicsDecoder",
+    "PhysicsVAE",
+    "PhysicsVAEConfig",
+    "Posterior",
     "SpectralConv",
     "StepModel",
     "SupernodeEncoder",
@@ -33,4 +55,6 @@ __all__ = [
     "UNetConfig",
     "UPTConfig",
     "UPTOutput",
+    "VAEOutput",
+    "draw_normal",
 ]
