@@ -5,11 +5,20 @@ from typing import ClassVar
 
 import nops_schedules
 import pytest
+import torch
 from nops_schedules import (
     ConstantWeights,
     CurriculumRamp,
     FlexibleLossScheduler,
     SchedulerParams,
+)
+from nops_schedules.gradient import (
+    GradientNormWeights,
+    GradNorm,
+    InverseDirichlet,
+    LearningRateAnnealing,
+    NTKWeights,
+    UncertaintyWeights,
 )
 from nops_testing.contract import CUTS, check_round_trip, stateful_classes
 
@@ -115,7 +124,100 @@ class OfMilestones(OfScheduler):
     more: ClassVar = {"adaptation_trigger": "epoch", "milestones": [1, 3]}
 
 
+NAMES = ("a", "b", "c")
+
+
+def draws(step, *shape):
+    """Numbers that depend on the step alone."""
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
+
+
+class OfGradients:
+    """Weights from gradients that differ from step to step; the fourth step is skipped."""
+
+    covers = None
+
+    def __init__(self):
+        self.state = self.make()
+        self.at = 0
+
+    def make(self):
+        return GradientNormWeights(NAMES, every=2)
+
+    def advance(self, step):
+        x = draws(step, 4).requires_grad_()
+        rows, offsets = draws(100 + step, 3, 4), draws(200 + step, 3)
+        residuals = {n: (row * x + c) for n, row, c in zip(NAMES, rows, offsets, strict=True)}
+        losses = {name: residual.square().mean() for name, residual in residuals.items()}
+        if hasattr(self.state, "note_residuals"):
+            self.state.note_residuals(residuals)
+        self.state.balance(losses, [x], epoch=0, step=step)
+        if step == 3:
+            self.state.discard_update()
+        self.at = step + 1
+
+    def observe(self):
+        return self.state.weights(epoch=0, step=self.at)
+
+
+class OfAnnealing(OfGradients):
+    """The same by learning rates."""
+
+    def make(self):
+        variant = "max_mean_over_weight"
+        return LearningRateAnnealing(NAMES, reference="a", variant=variant, every=1)
+
+
+class OfDirichlet(OfGradients):
+    """The same by deviations."""
+
+    def make(self):
+        return InverseDirichlet(NAMES, every=3)
+
+
+class OfGradNorm(OfGradients):
+    """The same by rates of training, which remember the first losses."""
+
+    def make(self):
+        return GradNorm(NAMES)
+
+
+class OfKernel(OfGradients):
+    """The same by random probes."""
+
+    def make(self):
+        return NTKWeights(NAMES, method="hutchinson", every=2)
+
+
+class OfUncertainty(OfGradients):
+    """Scales with moments of their own."""
+
+    covers = "UncertaintyWeights"
+
+    def make(self):
+        return UncertaintyWeights(NAMES)
+
+    def advance(self, step):
+        values = dict(zip(NAMES, draws(step, 3).tolist(), strict=True))
+        self.state.observe(values, epoch=0, step=step, split="train")
+
+    def observe(self):
+        return self.state.weights(epoch=0, step=0)
+
+
+class OfImpartial(OfUncertainty):
+    """The same in the other form."""
+
+    covers = None
+
+    def make(self):
+        return UncertaintyWeights(NAMES, form="imtl_l")
+
+
+GRADIENT_CASES = [OfGradients, OfAnnealing, OfDirichlet, OfGradNorm, OfKernel]
 CASES = [OfConstantWeights, OfCurriculum, OfScheduler, OfTrend, OfThreshold, OfMilestones]
+CASES += [*GRADIENT_CASES, OfUncertainty, OfImpartial]
+BASES = {"BalancedWeights"}  # covered by all that inherit from them
 
 
 @pytest.mark.parametrize("cut", CUTS)
@@ -125,4 +227,4 @@ def test_round_trip(make, cut):
 
 
 def test_every_stateful_class_is_covered():
-    assert stateful_classes(nops_schedules) == {case.covers for case in CASES} - {None}
+    assert stateful_classes(nops_schedules) == {case.covers for case in CASES} - {None} | BASES
