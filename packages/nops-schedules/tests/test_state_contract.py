@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import nops_schedules
 import pytest
+import torch
 from nops_schedules import (
     AdaptiveLossWeights,
     AutoSelect,
@@ -23,6 +24,14 @@ from nops_schedules import (
 )
 from nops_schedules._evidence import LossWindow
 from nops_schedules._loss_weights import LossWeights
+from nops_schedules.gradient import (
+    GradientNormWeights,
+    GradNorm,
+    InverseDirichlet,
+    LearningRateAnnealing,
+    NTKWeights,
+    UncertaintyWeights,
+)
 from nops_testing.contract import CUTS, check_round_trip, stateful_classes, through_file
 
 
@@ -220,6 +229,97 @@ class OfSelectionByNorms(OfSelection):
     norms: ClassVar = [1.0, 2.0, 30.0]
 
 
+THREE = ("a", "b", "c")
+
+
+def draws(step, *shape):
+    """Numbers that depend on the step alone."""
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
+
+
+class OfGradients:
+    """Weights from gradients that differ from step to step; the fourth step is skipped."""
+
+    covers = None
+
+    def __init__(self):
+        self.state = self.make()
+        self.at = 0
+
+    def make(self):
+        return GradientNormWeights(THREE, every=2)
+
+    def advance(self, step):
+        x = draws(step, 4).requires_grad_()
+        rows, offsets = draws(100 + step, 3, 4), draws(200 + step, 3)
+        residuals = {n: (row * x + c) for n, row, c in zip(THREE, rows, offsets, strict=True)}
+        losses = {name: residual.square().mean() for name, residual in residuals.items()}
+        if hasattr(self.state, "note_residuals"):
+            self.state.note_residuals(residuals)
+        self.state.balance(losses, [x], epoch=0, step=step)
+        if step == 3:
+            self.state.discard_update()
+        self.at = step + 1
+
+    def observe(self):
+        return self.state.weights(epoch=0, step=self.at)
+
+
+class OfAnnealing(OfGradients):
+    """The same by learning rates."""
+
+    def make(self):
+        variant = "max_mean_over_weight"
+        return LearningRateAnnealing(THREE, reference="a", variant=variant, every=1)
+
+
+class OfDirichlet(OfGradients):
+    """The same by deviations."""
+
+    def make(self):
+        return InverseDirichlet(THREE, every=3)
+
+
+class OfGradNorm(OfGradients):
+    """The same by rates of training, which remember the first losses."""
+
+    def make(self):
+        return GradNorm(THREE)
+
+
+class OfKernel(OfGradients):
+    """The same by random probes."""
+
+    def make(self):
+        return NTKWeights(THREE, method="hutchinson", every=2)
+
+
+class OfUncertainty(OfGradients):
+    """Scales with moments of their own."""
+
+    covers = "UncertaintyWeights"
+
+    def make(self):
+        return UncertaintyWeights(THREE)
+
+    def advance(self, step):
+        values = dict(zip(THREE, draws(step, 3).tolist(), strict=True))
+        self.state.observe(values, epoch=0, step=step, split="train")
+
+    def observe(self):
+        return self.state.weights(epoch=0, step=0)
+
+
+class OfImpartial(OfUncertainty):
+    """The same in the other form."""
+
+    covers = None
+
+    def make(self):
+        return UncertaintyWeights(THREE, form="imtl_l")
+
+
+GRADIENT_CASES = [OfGradients, OfAnnealing, OfDirichlet, OfGradNorm, OfKernel]
 CASES = [
     OfConstantWeights,
     OfCurriculum,
@@ -232,7 +332,11 @@ CASES = [
     OfStages,
     OfSelection,
     OfSelectionByNorms,
+    *GRADIENT_CASES,
+    OfUncertainty,
+    OfImpartial,
 ]
+BASES = {"BalancedWeights"}  # covered by all that inherit from them
 
 
 @pytest.mark.parametrize("cut", CUTS)
@@ -262,4 +366,4 @@ def test_every_rule_is_covered():
 
 
 def test_every_stateful_class_is_covered():
-    assert stateful_classes(nops_schedules) == {case.covers for case in CASES} - {None}
+    assert stateful_classes(nops_schedules) == {case.covers for case in CASES} - {None} | BASES

@@ -16,7 +16,13 @@ from hypothesis import HealthCheck, settings
 
 import nops_testing.typecheck  # noqa: F401 - jaxtyping finds it by name, importing only the top
 
-CHECKED = ("nops_losses", "nops_models", "nops_physics", "nops_diagnostics")
+CHECKED = (
+    "nops_losses",
+    "nops_models",
+    "nops_physics",
+    "nops_diagnostics",
+    "nops_schedules.gradient",
+)
 
 settings.register_profile(
     "nops",

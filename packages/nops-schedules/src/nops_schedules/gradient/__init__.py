@@ -1,0 +1,64 @@
+"""Weights of loss terms from their gradients. Needs torch: the extra `torch` of nops-schedules.
+
+`nops_schedules` itself stays free of torch; nothing here is loaded before it is used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nops_schedules.gradient._backward import gradient_stats as gradient_stats
+    from nops_schedules.gradient._backward import jacobian as jacobian
+    from nops_schedules.gradient._grad_norm import GradNorm as GradNorm
+    from nops_schedules.gradient._norms import GradientNormWeights as GradientNormWeights
+    from nops_schedules.gradient._norms import InverseDirichlet as InverseDirichlet
+    from nops_schedules.gradient._norms import LearningRateAnnealing as LearningRateAnnealing
+    from nops_schedules.gradient._ntk import NTKWeights as NTKWeights
+    from nops_schedules.gradient._uncertainty import UncertaintyWeights as UncertaintyWeights
+
+_MODULES = {
+    "GradNorm": "_grad_norm",
+    "GradientNormWeights": "_norms",
+    "InverseDirichlet": "_norms",
+    "LearningRateAnnealing": "_norms",
+    "NTKWeights": "_ntk",
+    "UncertaintyWeights": "_uncertainty",
+    "gradient_stats": "_backward",
+    "jacobian": "_backward",
+}
+
+__all__ = [
+    "GradNorm",
+    "GradientNormWeights",
+    "InverseDirichlet",
+    "LearningRateAnnealing",
+    "NTKWeights",
+    "UncertaintyWeights",
+    "gradient_stats",
+    "jacobian",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module, once.
+
+    Raises:
+        ImportError: If torch is not installed, with the extra that brings it.
+    """
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "jaxtyping"):
+            raise
+        raise ImportError(
+            f"{name} needs {error.name}: pip install 'nops-schedules[torch]'", name=error.name
+        ) from error
+    globals()[name] = getattr(module, name)
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted({*globals(), *__all__})

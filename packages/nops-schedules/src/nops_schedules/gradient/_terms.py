@@ -1,0 +1,70 @@
+"""What the gradient-based weightings share: names of terms, bounds of weights, and the head of a state."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from nops_schedules._check import positive, weight
+from nops_schedules._constant import checked_terms
+
+VERSION = 1
+
+
+def base_weights(loss_names: Sequence[str] | Mapping[str, float]) -> dict[str, float]:
+    """Base weight by name: 1 each where names are given.
+
+    Raises:
+        ValueError: If there is none, a name comes twice, a weight is negative or not finite, or all are 0.
+        TypeError: If a name is not a string, or a weight not a number.
+    """
+    if isinstance(loss_names, Mapping):
+        return checked_terms(loss_names)
+    if isinstance(loss_names, str):
+        raise TypeError(f"loss_names is a list of names, found the text {loss_names!r}.")
+    if twice := sorted({name for name in loss_names if list(loss_names).count(name) > 1}):
+        raise ValueError(f"loss_names has {twice} more than once.")
+    return checked_terms(dict.fromkeys(loss_names, 1.0))
+
+
+def check_bounds(min_weight: float, max_weight: float) -> None:
+    """Refuse bounds that hold nothing.
+
+    Raises:
+        ValueError: If one is no finite number, or they are the wrong way round.
+    """
+    if weight("min_weight", min_weight) > positive("max_weight", max_weight):
+        raise ValueError(
+            f"min_weight must not be above max_weight, got {min_weight} and {max_weight}."
+        )
+
+
+def check_known(names: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse names that are none of the terms.
+
+    Raises:
+        KeyError: With the terms.
+    """
+    if unknown := [name for name in names if name not in known]:
+        raise KeyError(f"{unknown} are no terms of the weighting; it has {list(known)}")
+
+
+def usable(value: float) -> bool:
+    """Whether a measured size says something: it is finite and above zero."""
+    return 0 < value < math.inf
+
+
+def head(owner: object, names: Iterable[str]) -> dict[str, Any]:
+    """What a state says of its owner."""
+    return {"kind": type(owner).__name__, "version": VERSION, "names": list(names)}
+
+
+def check_head(state: Mapping[str, Any], owner: object, names: Iterable[str]) -> None:
+    """Refuse the state of another weighting.
+
+    Raises:
+        ValueError: With what was saved, and what is expected.
+    """
+    expected = head(owner, names)
+    found = {key: state.get(key) for key in expected}
+    if found != expected:
+        raise ValueError(f"the state was saved by {found}; this weighting is {expected}.")
