@@ -1,8 +1,7 @@
 """From the configuration to data, model, weighting: construction, and nothing else."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 from nops_data import (
@@ -22,9 +21,9 @@ from nops_train import (
     InputError,
     MemoryForecast,
     World,
-    check_memory,
+    forecast_memory,
     join_world,
-    predict_memory,
+    make_learning_rate,
 )
 
 from noa.config import NoaConfig
@@ -147,55 +146,18 @@ def learning_rate(config: NoaConfig, *, steps_per_epoch: int) -> Callable[[int, 
     Raises:
         InputError: If the warm-up is as long as the run.
     """
-    train = config.train
-    if train.lr_schedule == "constant":
-        return lambda epoch, step: train.learning_rate
-    total = train.epochs * steps_per_epoch
-    if train.warmup_steps >= total:
-        raise InputError(
-            f"train.warmup_steps = {train.warmup_steps} leaves nothing of the run's {total} steps "
-            f"(train.epochs = {train.epochs} of {steps_per_epoch} batches)"
-        )
-    cosine = partial(
-        warmup_cosine,
-        peak=train.learning_rate,
-        warmup_steps=train.warmup_steps,
-        total_steps=total,
-    )
-    return lambda epoch, step: cosine(step)
+    return make_learning_rate(config.train, steps_per_epoch=steps_per_epoch, cosine=warmup_cosine)
 
 
-def forecast_memory(
-    model: UAFNO, config: NoaConfig, bundle: Bundle, *, parts: int = 1
-) -> MemoryForecast:
-    """How much memory a step will take, measured on the model's device.
-
-    Args:
-        model: Whole; one in parts cannot be measured.
-        config: Batch and window.
-        bundle: Shapes.
-        parts: Ranks that share gradients and optimizer state.
-    """
-    device = next(model.parameters()).device
-    state = torch.zeros(1, len(bundle.channels), *bundle.shape, device=device)
-    theta = torch.zeros(1, len(bundle.parameter_names), device=device)
-    batch = min(config.train.batch_size, config.data.num_train)
-    forecast = predict_memory(
+def forecast(model: UAFNO, config: NoaConfig, bundle: Bundle, *, parts: int = 1) -> MemoryForecast:
+    """How much memory a step will take; `parts` ranks share gradients and optimizer state."""
+    state = torch.zeros(1, len(bundle.channels), *bundle.shape)
+    return forecast_memory(
         model,
-        (state, theta),
-        batch_size=-(-batch // config.train.accumulate),
+        (state, torch.zeros(1, len(bundle.parameter_names))),
+        train=config.train,
+        num_samples=config.data.num_train,
         window=config.rollout.window,
         checkpoint_every=config.rollout.checkpoint_every,
+        parts=parts,
     )
-    return replace(forecast, optimizer=-(-forecast.optimizer // parts))
-
-
-def report_forecast(forecast: MemoryForecast, *, device: torch.device) -> None:
-    """Say it; refuse what does not fit.
-
-    Raises:
-        InputError: If the forecast is above what is free, with settings that fit.
-    """
-    check_memory(forecast, device=device)
-    text = str(forecast)
-    print(text[0].upper() + text[1:])

@@ -7,7 +7,17 @@ import sys
 from importlib.metadata import version
 from importlib.resources import files
 
-from nops_train import Alias, App, Command, Folders, Invocation, Needs, Option, run_cli
+from nops_train import (
+    Alias,
+    App,
+    Command,
+    Invocation,
+    Needs,
+    one_run,
+    run_cli,
+    some_runs,
+    verify_option,
+)
 
 from noa.config import NoaConfig
 
@@ -109,14 +119,7 @@ COMMANDS = (
         name="generate",
         help="Generate the trajectories; started again, it goes on where it stopped.",
         run=generate,
-        options=(
-            Option(
-                flag="--verify",
-                type=bool,
-                default=False,
-                help="Check instead: every checksum, and samples replayed by the solver.",
-            ),
-        ),
+        options=(verify_option(),),
     ),
     Command(
         name="train",
@@ -128,7 +131,7 @@ COMMANDS = (
         help="Evaluate the best model of a run again, and write its report.",
         run=evaluate,
         config="run",
-        folders=Folders(metavar="RUN", help="Run folder.", minimum=0, maximum=1),
+        folders=one_run(),
         spellings=("validate",),
     ),
     Command(
@@ -136,7 +139,7 @@ COMMANDS = (
         help="Write the report of a run again, or compare several.",
         run=report,
         config="none",
-        folders=Folders(metavar="RUN", help="Run folders.", minimum=1, maximum=None),
+        folders=some_runs(),
     ),
 )
 

@@ -1,17 +1,17 @@
 """One run from data to report, read from top to bottom."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from nops_train import (
     Engine,
-    InputError,
     Invocation,
     RunFolder,
+    continued_config,
     join_world,
     load_weights,
-    resumed_config,
+    neutral_keys,
+    report_forecast,
 )
 from nops_train import export as export_weights
 
@@ -19,10 +19,9 @@ from noa.build import (
     Bundle,
     build_model,
     build_weighting,
-    forecast_memory,
+    forecast,
     learning_rate,
     open_bundle,
-    report_forecast,
 )
 from noa.config import NoaConfig
 from noa.evaluation import Evaluation, collect, evaluate_model, probe_set, train_mean
@@ -30,19 +29,17 @@ from noa.generation import domain_of, ensure_data, settle_data
 from noa.report import print_skill, store_evaluation, write_report
 from noa.task import RolloutTask
 
-# Keys that may differ when a run goes on: where it computes, how it is watched and scored. Moved data
-# are recognised by their fingerprint.
-WATCHING = ("train.progress", "train.log_to", "train.gradient_norm_per_term")
-SAVING = ("train.async_save", "train.save_every", "train.keep_last")
-WHERE = ("train.device", "train.shard", "train.num_workers", "data.path")
-NEUTRAL = (*WHERE, *WATCHING, *SAVING, "evaluate")
-
 
 def train_run(config: NoaConfig, call: Invocation) -> Evaluation | None:
     """Train, or go on; then, on one rank, evaluate the best model and write the report."""
-    config = settle_data(_continued(config, call), explicit=call.explicit)
+    config = settle_data(continued_config(config, call), explicit=call.explicit)
     run = RunFolder.open(
-        call.runs, app="noa", name=call.name, config=config, resume=call.resume, neutral=NEUTRAL
+        call.runs,
+        app="noa",
+        name=call.name,
+        config=config,
+        resume=call.resume,
+        neutral=neutral_keys("evaluate"),
     )
     call.folder = run.path
     ensure_data(config)
@@ -52,7 +49,7 @@ def train_run(config: NoaConfig, call: Invocation) -> Evaluation | None:
     torch.manual_seed(config.train.seed)
     model = build_model(config, bundle)
     in_parts = config.train.shard and world.active
-    forecast = forecast_memory(model, config, bundle, parts=world.size) if in_parts else None
+    foreseen = forecast(model, config, bundle, parts=world.size) if in_parts else None
     engine = Engine(
         task=RolloutTask(model, rollout=config.rollout),
         weighting=build_weighting(config),
@@ -63,7 +60,7 @@ def train_run(config: NoaConfig, call: Invocation) -> Evaluation | None:
         stateful={"normaliser": bundle.normaliser},
         fingerprint=bundle.fingerprints,
     )
-    report_forecast(forecast or forecast_memory(model, config, bundle), device=engine.device)
+    report_forecast(foreseen or forecast(model, config, bundle), device=engine.device)
     engine.fit(bundle.train, bundle.valid)
     if not world.is_main:
         return None
@@ -79,25 +76,6 @@ def evaluate_run(config: NoaConfig, call: Invocation) -> Evaluation:
     bundle = open_bundle(config)
     model = build_model(config, bundle)
     return _evaluate(run, config, bundle, model)
-
-
-def _continued(config: NoaConfig, call: Invocation) -> NoaConfig:
-    """The run's own config with the keys given now laid over it, where there is such a run."""
-    folder = call.runs / "noa" / call.name
-    if call.resume == "never" or not (folder / "config.yaml").is_file():
-        _check_start_weights(config.train.init_from)
-    if call.preset_given or call.resume == "never" or not (folder / "config.yaml").is_file():
-        return config
-    stored = RunFolder.at(folder).config
-    return resumed_config(config, stored, explicit=call.explicit, source=f"{folder}/config.yaml")
-
-
-def _check_start_weights(source: str | None) -> None:
-    """Tell a wrong path before the data are made and the run has a folder."""
-    if source is not None and not Path(source).exists():
-        raise InputError(
-            f"train.init_from: found nothing at {source}, expected a run, checkpoint or export"
-        )
 
 
 def _evaluate(

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from nops_data import (
     Batches,
@@ -17,7 +16,7 @@ from nops_data import (
 )
 from nops_models import FNO, UAFNO, FNOConfig, StepModel, UAFNOConfig, UNet, UNetConfig
 from nops_schedules import ConstantWeights, FlexibleLossScheduler, warmup_cosine
-from nops_train import InputError, join_world
+from nops_train import InputError, join_world, make_learning_rate
 
 from turbulence.arms import final_weights
 from turbulence.config import TurbulenceConfig
@@ -240,19 +239,9 @@ def learning_rate(config: TurbulenceConfig, *, steps_per_epoch: int) -> Callable
     Raises:
         InputError: If the warm-up is as long as the run.
     """
-    train = config.train
-    if train.lr_schedule == "constant":
-        return lambda epoch, step: train.learning_rate * train.lr_gamma**epoch
-    total = train.epochs * steps_per_epoch
-    if train.warmup_steps >= total:
-        raise InputError(
-            f"train.warmup_steps = {train.warmup_steps} leaves nothing of the run's {total} steps "
-            f"(train.epochs = {train.epochs} of {steps_per_epoch} batches)"
-        )
-    cosine = partial(
-        warmup_cosine,
-        peak=train.learning_rate,
-        warmup_steps=train.warmup_steps,
-        total_steps=total,
+    return make_learning_rate(
+        config.train,
+        steps_per_epoch=steps_per_epoch,
+        cosine=warmup_cosine,
+        decay_per_epoch=config.train.lr_gamma,
     )
-    return lambda epoch, step: cosine(step)

@@ -8,7 +8,17 @@ import warnings
 from importlib.metadata import version
 from importlib.resources import files
 
-from nops_train import App, Command, Folders, Invocation, Needs, Option, run_cli
+from nops_train import (
+    App,
+    Command,
+    Folders,
+    Invocation,
+    Needs,
+    Option,
+    run_cli,
+    some_runs,
+    verify_option,
+)
 
 from turbulence.aliases import ALIASES
 from turbulence.config import TurbulenceConfig
@@ -80,14 +90,7 @@ COMMANDS = (
         name="generate",
         help="Solve the flow, or convert a tree; started again, it goes on where it stopped.",
         run=generate,
-        options=(
-            Option(
-                flag="--verify",
-                type=bool,
-                default=False,
-                help="Check instead: every checksum, and samples solved again.",
-            ),
-        ),
+        options=(verify_option("samples solved again"),),
     ),
     Command(
         name="train",
@@ -99,7 +102,7 @@ COMMANDS = (
         help="Evaluate runs again, and write the report of their comparison.",
         run=evaluate,
         config="none",
-        folders=Folders(metavar="RUN", help="Run folders.", minimum=1, maximum=None),
+        folders=some_runs(),
     ),
     Command(
         name="report",

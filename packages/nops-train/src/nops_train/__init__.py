@@ -30,9 +30,17 @@ if TYPE_CHECKING:
     from nops_train._command_line_spec import Invocation as Invocation
     from nops_train._command_line_spec import Needs as Needs
     from nops_train._command_line_spec import Option as Option
+    from nops_train._common_commands import one_run as one_run
+    from nops_train._common_commands import some_runs as some_runs
+    from nops_train._common_commands import verify_option as verify_option
     from nops_train._config import Config as Config
     from nops_train._config import DataConfig as DataConfig
     from nops_train._config import TrainConfig as TrainConfig
+    from nops_train._continue import check_start_weights as check_start_weights
+    from nops_train._continue import continued_config as continued_config
+    from nops_train._continue import neutral_keys as neutral_keys
+    from nops_train._continue import open_study as open_study
+    from nops_train._continue import study_config as study_config
     from nops_train._data_section import require_data as require_data
     from nops_train._data_section import settled_config as settled_config
     from nops_train._engine import Engine as Engine
@@ -54,10 +62,13 @@ if TYPE_CHECKING:
     from nops_train._inert import check_inert_terms as check_inert_terms
     from nops_train._initialise import InitReport as InitReport
     from nops_train._initialise import initialise_from as initialise_from
+    from nops_train._learning_rate import make_learning_rate as make_learning_rate
     from nops_train._loss_task import LossTask as LossTask
     from nops_train._memory import MemoryForecast as MemoryForecast
     from nops_train._memory import check_memory as check_memory
     from nops_train._memory import predict_memory as predict_memory
+    from nops_train._memory_report import forecast_memory as forecast_memory
+    from nops_train._memory_report import report_forecast as report_forecast
     from nops_train._protocols import BatchSource as BatchSource
     from nops_train._protocols import Stateful as Stateful
     from nops_train._protocols import Task as Task
@@ -89,9 +100,17 @@ _MODULES = {
     "Invocation": "_command_line_spec",
     "Needs": "_command_line_spec",
     "Option": "_command_line_spec",
+    "one_run": "_common_commands",
+    "some_runs": "_common_commands",
+    "verify_option": "_common_commands",
     "Config": "_config",
     "DataConfig": "_config",
     "TrainConfig": "_config",
+    "neutral_keys": "_continue",
+    "check_start_weights": "_continue",
+    "continued_config": "_continue",
+    "open_study": "_continue",
+    "study_config": "_continue",
     "require_data": "_data_section",
     "settled_config": "_data_section",
     "Engine": "_engine",
@@ -113,10 +132,13 @@ _MODULES = {
     "check_inert_terms": "_inert",
     "InitReport": "_initialise",
     "initialise_from": "_initialise",
+    "make_learning_rate": "_learning_rate",
     "LossTask": "_loss_task",
     "MemoryForecast": "_memory",
     "check_memory": "_memory",
     "predict_memory": "_memory",
+    "forecast_memory": "_memory_report",
+    "report_forecast": "_memory_report",
     "BatchSource": "_protocols",
     "Stateful": "_protocols",
     "Task": "_protocols",
@@ -166,15 +188,23 @@ __all__ = [
     "World",
     "check_inert_terms",
     "check_memory",
+    "check_start_weights",
+    "continued_config",
     "export",
+    "forecast_memory",
     "initialise_from",
     "join_world",
     "load_checkpoint",
     "load_run_config",
     "load_weights",
+    "make_learning_rate",
+    "neutral_keys",
+    "one_run",
+    "open_study",
     "parse_config",
     "predict_memory",
     "read_events",
+    "report_forecast",
     "require_data",
     "resolve_call",
     "resumed_config",
@@ -185,7 +215,10 @@ __all__ = [
     "save_checkpoint",
     "set_rng_state",
     "settled_config",
+    "some_runs",
+    "study_config",
     "truncated_bptt",
+    "verify_option",
 ]
 
 
