@@ -14,6 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nops_physics import (
     DOMAIN_NAMES,
+    Advection1D,
+    Burgers1D,
+    DiffusionReaction2D,
     Domain,
     GrayScott,
     Heat,
@@ -52,6 +55,7 @@ def test_domain_says_what_it_is(domain):
     assert len(domain.channel_names) == domain.channels
     assert len(domain.lengths) == len(domain.shape)
     assert domain.frame_interval > 0
+    assert domain.boundary in ("periodic", "wall")
     assert domain.version
     assert DOMAIN_NAMES[domain.name] == domain.name
     names = [parameter.name for parameter in domain.parameters]
@@ -108,6 +112,7 @@ def test_a_pickled_domain_is_the_same_domain(domain):
 def test_checksums_are_equal_in_a_fresh_process_with_more_threads():
     cases = [("gray_scott", (32, 32)), ("heat", (9, 7)), ("random_conv", (32, 32))]
     cases.append(("random_conv", (19, 18)))
+    cases += [("advection", (21,)), ("burgers", (255,)), ("diffusion_reaction", (9, 14))]
     here = []
     for name, shape in cases:
         domain = make_domain(name, shape=shape)
@@ -219,10 +224,22 @@ def test_an_empty_or_impossible_range_is_refused(options):
 def test_ranges_are_those_of_the_documentation():
     ranges = {
         (cls.name, p.name): (p.low, p.high, p.scale)
-        for cls in (GrayScott(), Heat(), RandomConvOperator())
+        for cls in (
+            Advection1D(16),
+            Burgers1D(16),
+            DiffusionReaction2D((8, 8)),
+            GrayScott(),
+            Heat(),
+            RandomConvOperator(),
+        )
         for p in cls.parameters
     }
     assert ranges == {
+        ("advection", "speed"): (0.1, 1.0, "linear"),
+        ("burgers", "viscosity"): (0.01, 0.1, "log"),
+        ("diffusion_reaction", "Du"): (5e-4, 2e-3, "log"),
+        ("diffusion_reaction", "Dv"): (2.5e-3, 1e-2, "log"),
+        ("diffusion_reaction", "k"): (0.0, 0.01, "linear"),
         ("gray_scott", "feed"): (0.02, 0.06, "linear"),
         ("gray_scott", "kill"): (0.05, 0.065, "linear"),
         ("heat", "viscosity"): (1e-3, 1e-2, "linear"),
@@ -282,12 +299,22 @@ def test_sobol_refuses_nonsense(change):
         ("reaction_diffusion", GrayScott),
         ("heat", Heat),
         ("random_conv", RandomConvOperator),
+        ("diffusion_reaction", DiffusionReaction2D),
     ],
 )
 def test_names(name, cls):
     made = make_domain(name, shape=[20, 24])
     assert type(made) is cls
     assert made.shape == (20, 24)
+
+
+@pytest.mark.parametrize(("name", "cls"), [("advection", Advection1D), ("burgers", Burgers1D)])
+def test_names_of_lines_take_one_axis(name, cls):
+    assert make_domain(name, shape=[24], length=2.0) == cls(24, length=2.0)
+    with pytest.raises(ValueError, match=rf"{name}: shape needs one axis, got \(8, 8\)"):
+        make_domain(name, shape=(8, 8))
+    with pytest.raises(ValueError, match=f"unknown option 'points' of {name}"):
+        make_domain(name, shape=(24,), points=24)
 
 
 def test_options_reach_the_class():
@@ -299,7 +326,9 @@ def test_options_reach_the_class():
 def test_unknown_names_and_options_say_the_nearest():
     with pytest.raises(ValueError, match=r"'gray_scot'; did you mean 'gray_scott'\?"):
         make_domain("gray_scot", shape=(8, 8))
-    with pytest.raises(ValueError, match="known: gray_scott, heat, random_conv, rd"):
+    with pytest.raises(
+        ValueError, match="known: advection, burgers, diffusion_reaction, gray_scott"
+    ):
         make_domain("qqq", shape=(8, 8))
     with pytest.raises(ValueError, match="'weight_sed' of random_conv; did you mean 'weight_seed'"):
         make_domain("random_conv", shape=(32, 32), weight_sed=1)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from nops_physics import Heat
+from nops_physics import Heat, heat_exact
 from torch.testing import assert_close
 
 
@@ -18,6 +18,19 @@ def test_exact_golden():
     """viscosity 0.01, t = 1: exp(-4 pi^2 / 100) = 0.6738254512 times sin 2 pi x at its crest."""
     value = Heat(viscosity=0.01).exact(torch.tensor([0.25]).double(), 1.0)
     assert value.item() == pytest.approx(0.6738254512, abs=5e-11)
+
+
+def test_the_function_is_the_exact_wave_of_the_class():
+    """Also of a wall: exp(-pi^2 a t) sin(pi x) has half a cycle per unit of length."""
+    x, t = torch.tensor([0.25]).double(), torch.tensor([[0.0], [1.0]]).double()
+    found = heat_exact(x, t, wavenumber=1, diffusivity=0.01)
+    expected = torch.tensor([[1.0], [0.6738254512]], dtype=torch.float64)
+    assert_close(found, expected, rtol=0, atol=5e-11)
+    half = heat_exact(torch.tensor([0.5]), 0.5, wavenumber=0.5, diffusivity=0.4)
+    assert half.dtype == torch.float32
+    assert half.item() == pytest.approx(math.exp(-(math.pi**2) * 0.4 * 0.5), rel=1e-6)
+    with pytest.raises(ValueError, match="viscosity"):
+        heat_exact(x, 1.0, wavenumber=1, diffusivity=-1.0)
 
 
 @given(

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from nops_physics import TaylorGreen
+from nops_physics import TaylorGreen, taylor_green_exact
 from torch.testing import assert_close
 
 EXACT = {"rtol": 0, "atol": 1e-14}
@@ -56,6 +56,24 @@ def test_energy_is_half_the_mean_square_and_times_may_be_many():
     assert_close(flow.energy(times), 0.5 * u.square().sum(1).mean((-1, -2)), **EXACT)
     assert_close(u[1], flow.velocity(0.1), **EXACT)
     assert_close(flow.pressure(times).mean((-1, -2)), torch.zeros(3, 1).double(), **EXACT)
+
+
+def test_the_velocity_at_points_is_that_of_the_grid():
+    flow = TaylorGreen(viscosity=0.1, resolution=12, wavenumber=2, length=3.0)
+    x = torch.arange(12).double() * 0.25
+    points = torch.stack(torch.meshgrid(x, x, indexing="ij"), dim=-1)
+    found = flow.velocity_at(points, 0.4)
+    assert_close(found, flow.velocity(0.4).permute(1, 2, 0), **EXACT)
+
+
+def test_the_function_is_the_vortex_of_period_two_pi():
+    """u = (1 * cos 0, -cos(pi/2) * 0) at (pi/2, 0), times exp(-2 viscosity t) = exp(-0.2)."""
+    points = torch.tensor([[math.pi / 2, 0.0], [0.0, math.pi / 2]])
+    found = taylor_green_exact(points, torch.tensor([[0.0], [10.0]]), viscosity=0.01)
+    assert (found.shape, found.dtype) == ((2, 2, 2), torch.float32)
+    decay = torch.tensor([1.0, math.exp(-0.2)])
+    expected = decay[:, None, None] * torch.tensor([[1.0, 0.0], [0.0, -1.0]])
+    assert_close(found, expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(

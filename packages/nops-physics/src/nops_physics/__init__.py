@@ -1,15 +1,19 @@
 """Differentiable PDE solvers, random operators, exact solutions and initial conditions.
 
 Fields are `[sample, channel, *grid]`, trajectories `[sample, time, channel, *grid]` with the
-initial field as frame 0. Grids are periodic. Solvers compute in float64; `trajectory` returns
+initial field as frame 0. Grids are periodic where a class does not say otherwise. Solvers compute in float64; `trajectory` returns
 float32. Everything random is a pure function of integer seeds: the global generator is neither
 read nor changed.
 """
 
+from nops_physics._advection import Advection1D
+from nops_physics._burgers import Burgers1D
+from nops_physics._cole_hopf import ColeHopf
+from nops_physics._diffusion_reaction import DiffusionReaction2D
 from nops_physics._domain import Domain, Parameter, physical_parameters
 from nops_physics._flow import DecayingTurbulence2D, KolmogorovFlow
 from nops_physics._gray_scott import GrayScott
-from nops_physics._heat import Heat
+from nops_physics._heat import Heat, heat_exact
 from nops_physics._initial import (
     gaussian_blobs,
     gaussian_random_field,
@@ -23,13 +27,17 @@ from nops_physics._random_field import random_field
 from nops_physics._registry import DOMAIN_NAMES, make_domain
 from nops_physics._sampling import sobol_parameters
 from nops_physics._seeds import derive_seed
-from nops_physics._taylor_green import TaylorGreen
+from nops_physics._taylor_green import TaylorGreen, taylor_green_exact
 
 __all__ = [
     "DEFAULT_KINDS",
     "DOMAIN_NAMES",
+    "Advection1D",
     "Budget",
+    "Burgers1D",
+    "ColeHopf",
     "DecayingTurbulence2D",
+    "DiffusionReaction2D",
     "Domain",
     "GrayScott",
     "Heat",
@@ -42,6 +50,7 @@ __all__ = [
     "derive_seed",
     "gaussian_blobs",
     "gaussian_random_field",
+    "heat_exact",
     "initial_mixture",
     "make_domain",
     "multiscale_field",
@@ -49,4 +58,5 @@ __all__ = [
     "random_field",
     "sinusoids",
     "sobol_parameters",
+    "taylor_green_exact",
 ]

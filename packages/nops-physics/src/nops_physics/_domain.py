@@ -39,7 +39,7 @@ class Parameter:
 
 @runtime_checkable
 class Domain(Protocol):
-    """A family of periodic initial value problems with parameters theta in the unit cube.
+    """A family of initial value problems with parameters theta in the unit cube.
 
     Fields are `[sample, channel, *grid]`, trajectories `[sample, time, channel, *grid]` with the
     initial field as frame 0. Everything is a pure function of its arguments: no global generator,
@@ -63,7 +63,12 @@ class Domain(Protocol):
 
     @property
     def lengths(self) -> tuple[float, ...]:
-        """The periodic domain's length per axis, in the domain's unit of length."""
+        """The domain's length per axis, in the domain's unit of length."""
+        ...
+
+    @property
+    def boundary(self) -> str:
+        """The kind of every side: "periodic", or "wall" where points are the centres of cells."""
         ...
 
     @property
@@ -171,6 +176,13 @@ def check_num_steps(num_steps: int) -> None:
     """Refuse a negative number of frames; 0 gives the initial frame alone."""
     if num_steps < 0:
         raise ValueError(f"need num_steps >= 0, got {num_steps}")
+
+
+def check_positive(name: str, **positive: float) -> None:
+    """Refuse numbers that are not positive and finite, by name."""
+    for key, value in positive.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name}: {key} needs to be positive, got {value}")
 
 
 def check_finite(trajectory: Tensor, *, name: str, channel_names: Sequence[str]) -> Tensor:

@@ -58,6 +58,7 @@ class Heat:
     version = "1"
     channels = 1
     channel_names = ("u",)
+    boundary = "periodic"
     parameters = (Parameter(name="viscosity", low=1e-3, high=1e-2),)
 
     def __post_init__(self) -> None:
@@ -162,20 +163,26 @@ class Heat:
         return check_finite(frames, name=self.name, channel_names=self.channel_names)
 
     def exact(
-        self, position: Float[Tensor, "*points"], time: float, *, wavenumber: float = 1.0
-    ) -> Float[Tensor, "*points"]:
+        self,
+        position: Float[Tensor, "*points"],
+        time: float | Float[Tensor, "*times"],
+        *,
+        wavenumber: float = 1.0,
+    ) -> Float[Tensor, "*broadcast"]:
         """The decaying wave exp(-viscosity q^2 t) sin(q x), q = 2 pi wavenumber / length.
 
         Args:
             position: x along the first axis, in the unit of length.
-            time: t, in the unit of time.
+            time: t, in the unit of time; a tensor broadcasts against `position`.
             wavenumber: Cycles per domain along the first axis; a whole number is periodic.
 
         Returns:
-            u at each position, in the type of `position`.
+            u at each position and time, computed in float64, in the type of `position`.
         """
         q = 2 * math.pi * wavenumber / self.length
-        return math.exp(-self.viscosity * q**2 * time) * torch.sin(q * position)
+        time = torch.as_tensor(time, dtype=torch.float64, device=position.device)
+        wave = torch.exp(-self.viscosity * q**2 * time) * torch.sin(q * position.double())
+        return wave.to(position.dtype)
 
     def _decayed(self, state: Tensor, rates: Tensor, times: Sequence[float]) -> Tensor:
         dims = grid_dims(self.shape)
@@ -191,3 +198,24 @@ class Heat:
             for rate, field in zip(rates, state, strict=True)
         ]
         return torch.stack(frames)
+
+
+def heat_exact(
+    x: Float[Tensor, "*points"],
+    t: float | Float[Tensor, "*times"],
+    *,
+    wavenumber: float,
+    diffusivity: float,
+) -> Float[Tensor, "*broadcast"]:
+    """The decaying wave exp(-diffusivity q^2 t) sin(q x), q = 2 pi wavenumber; see `Heat.exact`.
+
+    Args:
+        x: Position, in the unit of length.
+        t: Time; a tensor broadcasts against `x`.
+        wavenumber: Cycles per unit of length.
+        diffusivity: Length^2 per time, at least 0.
+
+    Raises:
+        ValueError: If the diffusivity is negative.
+    """
+    return Heat(viscosity=diffusivity).exact(x, t, wavenumber=wavenumber)

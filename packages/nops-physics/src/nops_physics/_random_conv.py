@@ -139,6 +139,7 @@ class RandomConvOperator:
     version = "1"
     frame_interval = 1.0
     lengths = (1.0, 1.0)
+    boundary = "periodic"
 
     def __post_init__(self) -> None:
         check_shape(self.shape, smallest=2 * self.spec.max_wavenumber + 1)

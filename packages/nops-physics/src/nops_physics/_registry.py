@@ -6,12 +6,17 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from nops_physics._advection import Advection1D
+from nops_physics._burgers import Burgers1D
+from nops_physics._diffusion_reaction import DiffusionReaction2D
 from nops_physics._domain import Domain
 from nops_physics._gray_scott import GrayScott
 from nops_physics._heat import Heat
 from nops_physics._random_conv import RandomConvOperator
 
-_CLASSES = {cls.name: cls for cls in (GrayScott, Heat, RandomConvOperator)}
+_LINES = {cls.name: cls for cls in (Advection1D, Burgers1D)}
+_GRIDS = {cls.name: cls for cls in (DiffusionReaction2D, GrayScott, Heat, RandomConvOperator)}
+_CLASSES = {**_GRIDS, **_LINES}
 
 DOMAIN_NAMES: Mapping[str, str] = MappingProxyType(
     {name: name for name in _CLASSES} | {"rd": "gray_scott", "reaction_diffusion": "gray_scott"}
@@ -37,11 +42,16 @@ def make_domain(name: str, *, shape: Sequence[int], **options: Any) -> Domain:
     if name not in DOMAIN_NAMES:
         raise ValueError(f"unknown domain {name!r}{_nearest(name, DOMAIN_NAMES)}")
     cls = _CLASSES[DOMAIN_NAMES[name]]
-    known = {field.name for field in dataclasses.fields(cls)} - {"shape"}
+    known = {field.name for field in dataclasses.fields(cls)} - {"shape", "points"}
     for option in options:
         if option not in known:
             raise ValueError(f"unknown option {option!r} of {cls.name}{_nearest(option, known)}")
-    return cls(shape=tuple(shape), **options)
+    canonical = DOMAIN_NAMES[name]
+    if canonical not in _LINES:
+        return _GRIDS[canonical](shape=tuple(shape), **options)
+    if len(shape) != 1:
+        raise ValueError(f"{canonical}: shape needs one axis, got {tuple(shape)}")
+    return _LINES[canonical](points=shape[0], **options)
 
 
 def _nearest(word: str, known: Mapping[str, str] | set[str]) -> str:

@@ -51,6 +51,24 @@ class TaylorGreen:
         shape = torch.stack((x_1.sin() * x_2.cos(), -x_1.cos() * x_2.sin()))
         return self._decay(t, rate=2) * shape
 
+    def velocity_at(
+        self, positions: Float[Tensor, "*points 2"], t: float | Float[Tensor, "*times"]
+    ) -> Float[Tensor, "*broadcast 2"]:
+        """Velocity at any positions, whatever the resolution.
+
+        Args:
+            positions: x_1 and x_2, in the unit of length.
+            t: Time; a tensor broadcasts against the points.
+
+        Returns:
+            Velocity, computed in float64, in the type of `positions`.
+        """
+        x_1, x_2 = (self._q * positions.double()).unbind(-1)
+        time = torch.as_tensor(t, dtype=torch.float64, device=positions.device)
+        decay = torch.exp(-2 * self.viscosity * self._q**2 * time)
+        components = (decay * x_1.sin() * x_2.cos(), -decay * x_1.cos() * x_2.sin())
+        return torch.stack(components, dim=-1).to(positions.dtype)
+
     def vorticity(self, t: float | Float[Tensor, "*time"]) -> Float[Tensor, "*time 1 height width"]:
         """Vorticity d_1 u_2 - d_2 u_1 = 2 q sin q x_1 sin q x_2 exp(-2 viscosity q^2 t)."""
         x_1, x_2 = self._phases()
@@ -78,3 +96,19 @@ class TaylorGreen:
     def _decay(self, t: float | Tensor, *, rate: int) -> Tensor:
         time = torch.as_tensor(t, dtype=torch.float64).cpu()[..., None, None, None]
         return torch.exp(-rate * self.viscosity * self._q**2 * time)
+
+
+def taylor_green_exact(
+    xy: Float[Tensor, "*points 2"], t: float | Float[Tensor, "*times"], *, viscosity: float
+) -> Float[Tensor, "*broadcast 2"]:
+    """Velocity of the Taylor-Green vortex of period 2 pi; see `TaylorGreen.velocity_at`.
+
+    Args:
+        xy: Positions x_1 and x_2.
+        t: Time; a tensor broadcasts against the points.
+        viscosity: Kinematic viscosity, length^2 per time, at least 0.
+
+    Raises:
+        ValueError: If the viscosity is negative.
+    """
+    return TaylorGreen(viscosity=viscosity).velocity_at(xy, t)

@@ -12,6 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from nops_physics._runge_kutta import damped_runge_kutta_4
 from nops_physics._spectral import cycles, mode_weights
 
 STABILITY = 2.5  # Runge-Kutta 4 is stable up to 2.83 on the imaginary axis; the rest is margin
@@ -145,13 +146,12 @@ class VorticityCore:
             velocity = self.velocity(modes)
             # a maximum that passes over NaN: what is not finite is found at the end
             fastest = torch.fmax(fastest, self.speed(velocity))
-            damped = half * modes
-            first = half * increment(velocity)
-            second = increment(self.velocity(torch.add(damped, first, alpha=0.5)))
-            third = increment(self.velocity(torch.add(damped, second, alpha=0.5)))
-            fourth = increment(self.velocity(half * (damped + third)))
-            middle = torch.add(first, second + third, alpha=2.0)
-            modes = torch.add(half * torch.add(damped, middle, alpha=1 / 6), fourth, alpha=1 / 6)
+            modes = damped_runge_kutta_4(
+                modes,
+                half=half,
+                first=increment(velocity),
+                increment=lambda stage: increment(self.velocity(stage)),
+            )
         return modes, torch.fmax(fastest, self.speed(self.velocity(modes)))
 
     def _transported(self, velocity: Tensor, operator: Tensor) -> Tensor:
