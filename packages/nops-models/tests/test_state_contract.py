@@ -5,7 +5,7 @@ from functools import partial
 import nops_models
 import pytest
 import torch
-from nops_models import FNO, UAFNO, FNOConfig, UAFNOConfig, UNet, UNetConfig
+from nops_models import FNO, UAFNO, UPT, FNOConfig, UAFNOConfig, UNet, UNetConfig, UPTConfig
 from nops_testing.contract import check_round_trip, stateful_classes
 
 STEPS = 3
@@ -15,7 +15,22 @@ MODELS = {
     "uafno": lambda: UAFNO(UAFNOConfig(**PYRAMID, afno_blocks=1, afno_groups=2)),
     "unet": lambda: UNet(UNetConfig(**PYRAMID, bottleneck_blocks=1)),
     "fno": lambda: FNO(FNOConfig(**COMMON, num_layers=2, modes=3)),
+    "upt": lambda: OnGrid(),
 }
+
+
+class OnGrid(torch.nn.Module):
+    """A Universal Physics Transformer that takes and gives fields as the other models do."""
+
+    def __init__(self):
+        super().__init__()
+        sizes = {"grid_shape": (8, 8), "patch_size": 4, "tokens": 3, "dim": 8}
+        self.upt = UPT(UPTConfig({"u": 1}, 2, **sizes, condition=("nu", "kappa")))
+
+    def forward(self, field, theta):
+        positions = torch.cartesian_prod(*2 * [(torch.arange(8) + 0.5) / 8])
+        fields = {"u": field.flatten(2).mT}
+        return self.upt(fields, positions, condition=theta).fields["u"].mT.view_as(field)
 
 
 class Training:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from nops_models._blocks import NORM_GROUPS, Norm
+from nops_models._checks import check_at_least, check_choice, check_optional, check_share
 from nops_models._padding import Padding
 
 
@@ -124,9 +125,9 @@ class UAFNOConfig(PyramidConfig):
     def __post_init__(self) -> None:
         """Check each field, then what fields must agree on."""
         _check_pyramid(self)
-        _check_at_least(self, 1, "afno_groups", "mlp_ratio")
-        _check_at_least(self, 0, "afno_blocks")
-        _check_optional(self, "modes")
+        check_at_least(self, 1, "afno_groups", "mlp_ratio")
+        check_at_least(self, 0, "afno_blocks")
+        check_optional(self, "modes")
         if not 0 <= self.sparsity < math.inf:
             raise ValueError(f"sparsity must be finite and not negative, got {self.sparsity}.")
         bottleneck = self.level_channels[-1]
@@ -168,7 +169,7 @@ class UNetConfig(PyramidConfig):
     def __post_init__(self) -> None:
         """Check each field, then what fields must agree on."""
         _check_pyramid(self)
-        _check_at_least(self, 0, "bottleneck_blocks")
+        check_at_least(self, 0, "bottleneck_blocks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +203,7 @@ class FNOConfig(StepConfig):
     def __post_init__(self) -> None:
         """Check each field, then what fields must agree on."""
         _check_step(self)
-        _check_at_least(self, 1, "base_channels", "num_layers", "modes", "mlp_ratio")
+        check_at_least(self, 1, "base_channels", "num_layers", "modes", "mlp_ratio")
 
     @property
     def smallest_grid(self) -> int:
@@ -220,19 +221,18 @@ class FNOConfig(StepConfig):
 
 
 def _check_step(config: StepConfig) -> None:
-    _check_at_least(config, 1, "in_channels", "previous_frames", "embedding")
-    _check_at_least(config, 0, "num_parameters")
-    _check_optional(config, "out_channels")
-    _check_choice("padding", config.padding, get_args(Padding))
+    check_at_least(config, 1, "in_channels", "previous_frames", "embedding")
+    check_at_least(config, 0, "num_parameters")
+    check_optional(config, "out_channels")
+    check_choice("padding", config.padding, get_args(Padding))
     _check_residual(config)
 
 
 def _check_pyramid(config: PyramidConfig) -> None:
     _check_step(config)
-    _check_at_least(config, 1, "base_channels", "encoder_levels", "blocks_per_level")
-    _check_choice("norm", config.norm, get_args(Norm))
-    if not 0 <= config.dropout < 1:
-        raise ValueError(f"dropout must be within [0, 1), got {config.dropout}.")
+    check_at_least(config, 1, "base_channels", "encoder_levels", "blocks_per_level")
+    check_choice("norm", config.norm, get_args(Norm))
+    check_share(config, "dropout")
     if config.norm == "group" and config.base_channels % NORM_GROUPS:
         raise ValueError(
             f"norm='group' needs base_channels in multiples of {NORM_GROUPS}, "
@@ -257,21 +257,3 @@ def _check_residual(config: StepConfig) -> None:
             f"residual_scale needs one number, or one for each of the {config.in_channels} "
             f"channels, got {len(scale)}."
         )
-
-
-def _check_at_least(config: StepConfig, least: int, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) < least:
-            bound = "must not be negative" if least == 0 else f"must be at least {least}"
-            raise ValueError(f"{name} {bound}, got {getattr(config, name)}.")
-
-
-def _check_optional(config: StepConfig, name: str) -> None:
-    value = getattr(config, name)
-    if value is not None and value < 1:
-        raise ValueError(f"{name} must be at least 1, or None, got {value}.")
-
-
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
