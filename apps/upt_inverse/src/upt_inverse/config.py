@@ -134,7 +134,10 @@ class UptConfig(Config):
         UptDataConfig(num_steps=8, shape=(256,)), description="Trajectories."
     )
     model: ModelConfig = Field(ModelConfig(), description="Transformer.")
-    loss: LossConfig = Field(LossConfig(), description="Loss terms and their base weights.")
+    loss: LossConfig = Field(
+        LossConfig.model_construct(),  # nulls, so that the preset of a file decides its weights
+        description="Loss terms and their base weights.",
+    )
     weighting: Annotated[ConstantConfig | CurriculumConfig, Field(discriminator="kind")] = Field(
         ConstantConfig(), description="Weights over time."
     )
