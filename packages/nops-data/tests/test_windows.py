@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from nops_data import Draw, WellReader, WellWriter, Windows
+from nops_data import Draw, WellReader, WellWriter, Windows, window_items
 from nops_data._keyed import keyed
 
 
@@ -141,3 +141,17 @@ def test_windows_travel_between_processes(reader):
 def test_arguments_that_make_no_sense_are_refused(reader, options, message):
     with pytest.raises(ValueError, match=message):
         Windows(reader, **options)
+
+
+def test_window_items_are_the_windows_within_a_part(reader):
+    windows = Windows(reader, length=3, start="all")
+    items = window_items(reader, count=2, length=3, frames=5, stride=2)
+    batch = windows.batch(items)
+    assert batch["sample"].tolist() == [0, 0, 1, 1]
+    assert batch["start"].tolist() == [0, 2, 0, 2]
+    whole = window_items(reader, count=len(reader), length=3, frames=7)
+    assert whole == list(range(len(windows)))
+    with pytest.raises(ValueError, match="found 11 trajectories of 10"):
+        window_items(reader, count=11, length=3, frames=5)
+    with pytest.raises(ValueError, match="windows of 6 in 5 frames"):
+        window_items(reader, count=1, length=6, frames=5)

@@ -34,7 +34,7 @@ from nops_data._splits import Splits, frame_interval, open_splits, stored_facts
 from nops_data._stats import write_stats
 from nops_data._trajectories import Trajectories
 from nops_data._verify import Verification, verify
-from nops_data._windows import Windows
+from nops_data._windows import Windows, window_items
 from nops_data._writer import WellWriter
 
 __all__ = [
@@ -77,5 +77,6 @@ __all__ = [
     "stored_facts",
     "training_batches",
     "verify",
+    "window_items",
     "write_stats",
 ]

@@ -116,3 +116,31 @@ class Windows:
             for k, (sample, start) in enumerate(places):
                 reader.check_finite(out[k], sample, start=start)
         return out
+
+
+def window_items(
+    reader: Trajectories, *, count: int, length: int, frames: int, stride: int = 1
+) -> list[int]:
+    """Items of `Windows(reader, length=length, start="all")` within a part of the data.
+
+    Args:
+        reader: The trajectories.
+        count: The first so many of them.
+        length: Frames per window.
+        frames: The first so many frames of each.
+        stride: Of the starts.
+
+    Raises:
+        ValueError: If there are fewer trajectories, or a window is longer than the frames.
+    """
+    if not 0 < count <= len(reader) or not 0 < length <= frames:
+        raise ValueError(
+            f"count, length: found {count} trajectories of {len(reader)} and windows of {length} "
+            f"in {frames} frames, expected no more than there are"
+        )
+    items, first = [], 0
+    for sample in range(count):
+        held = reader.frames_of(sample)
+        items += [first + start for start in range(0, min(frames, held) - length + 1, stride)]
+        first += held - length + 1
+    return items

@@ -23,6 +23,7 @@ from nops_diagnostics._machine import describe_machine
 from nops_diagnostics._metrics import mse, nmse, nrmse, skill, vrmse
 from nops_diagnostics._pdebench_metrics import brmse, crmse, frmse, max_error
 from nops_diagnostics._plot_anisotropic import plot_anisotropic_spectra
+from nops_diagnostics._plot_decoded import plot_decoded_errors, plot_profiles
 from nops_diagnostics._plot_evolution import plot_spectrum_evolution, plot_temporal_spectrum
 from nops_diagnostics._plot_fields import plot_rollout, plot_spectra
 from nops_diagnostics._plot_flow import plot_flow_drift, plot_proper_modes
@@ -86,9 +87,11 @@ __all__ = [
     "paired_noise_floor",
     "plot_anisotropic_spectra",
     "plot_correlation",
+    "plot_decoded_errors",
     "plot_flow_drift",
     "plot_lead_errors",
     "plot_metric",
+    "plot_profiles",
     "plot_proper_modes",
     "plot_rollout",
     "plot_schedule",

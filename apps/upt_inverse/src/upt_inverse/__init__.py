@@ -1,0 +1,1 @@
+"""Universal physics transformers with inverse losses, trained jointly; run by `upt-inverse`."""

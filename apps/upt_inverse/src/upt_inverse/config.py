@@ -1,0 +1,198 @@
+"""The configuration of the app: one frozen model, validated once, apart from construction."""
+
+from typing import Annotated, Any, Literal
+
+from nops_schedules import CurriculumRamp
+from nops_train import Config, TrainConfig
+from pydantic import Field, field_validator, model_validator
+
+from upt_inverse.config_data import UptDataConfig
+from upt_inverse.config_loss import INVERSE, LossConfig
+
+Arm = Literal["none", "enc", "dec", "both"]
+Count = Annotated[int, Field(ge=1)]
+
+
+class ModelConfig(Config):
+    """The transformer; fields, positions and boundaries follow from the data."""
+
+    preset: Literal["8M", "17M", "68M"] | None = Field(
+        None, description="Published sizes, in place of widths, depths, heads, tokens and dim."
+    )
+    encoder: Literal["grid", "supernodes"] = Field(
+        "grid", description="grid reads a whole grid in patches, supernodes any set of points."
+    )
+    tokens: int = Field(32, ge=1, description="Tokens of the latent.")
+    dim: int = Field(64, ge=1, description="Width of a token.")
+    patch_size: int | None = Field(8, ge=1, description="Cells of a patch per axis, of grid.")
+    supernodes: int | None = Field(None, ge=1, description="Points that gather messages.")
+    radius: float | None = Field(None, gt=0, description="How far they see, the domain's unit.")
+    max_neighbors: int = Field(32, ge=1, description="Points that one hears at most.")
+    encoder_width: int | None = Field(None, ge=1, description="Channels in the encoder; null: dim.")
+    encoder_depth: int = Field(1, ge=1, description="Blocks of the encoder.")
+    approximator_depth: int = Field(2, ge=1, description="Blocks of one step in time.")
+    approximator_width: int | None = Field(None, ge=1, description="Their channels; null: dim.")
+    decoder_width: int | None = Field(None, ge=1, description="Channels of a query; null: dim.")
+    decoder_self_depth: int = Field(1, ge=0, description="Decoder's blocks on the tokens.")
+    decoder_cross_depth: int = Field(2, ge=1, description="Blocks in which queries read tokens.")
+    heads: int | tuple[Count, Count, Count] = Field(
+        4, description="Attention heads: one number, or of encoder, tokens, decoder."
+    )
+    mlp_ratio: int = Field(4, ge=1, description="Hidden width of a block's MLP over its own.")
+    qk_norm: bool = Field(False, description="Normalise queries and keys of each head.")
+    drop_path: float = Field(0.0, ge=0, lt=1, description="Share of branches dropped in training.")
+    frequencies: tuple[int, ...] = Field((1, 2, 4, 8), description="Waves of the positions.")
+    history: int = Field(1, ge=1, description="States that the encoder reads.")
+    condition: tuple[str, ...] = Field(
+        (), description="What conditions the model: time, and scalars of the files."
+    )
+    latent_norm: Literal["layer", "none"] = Field(
+        "layer", description="layer fixes a token's root mean square at 1."
+    )
+
+    @model_validator(mode="after")
+    def _encoder_fits(self) -> "ModelConfig":
+        if self.encoder == "supernodes" and (self.supernodes is None or self.radius is None):
+            raise ValueError("encoder: supernodes needs supernodes and radius")
+        if self.encoder == "grid" and self.patch_size is None:
+            raise ValueError("encoder: grid needs patch_size")
+        return self
+
+
+class ConstantConfig(Config):
+    """The weights of the loss section throughout."""
+
+    kind: Literal["constant"] = Field("constant", description="Rule of the weights over time.")
+
+
+class CurriculumConfig(Config):
+    """The inverse losses come in late."""
+
+    kind: Literal["curriculum"] = Field("curriculum", description="Rule of the weights over time.")
+    delay: float = Field(15, ge=0, description="Last epoch (or step) of the inverse losses at 0.")
+    ramp: float = Field(15, ge=0, description="From there to their full weight.")
+    shape: Literal["linear", "cosine", "step"] = Field("linear", description="Of the ramp.")
+    cap: float | None = Field(0.05, gt=0, description="Highest weight of each; null: no cap.")
+    unit: Literal["epoch", "step"] = Field("epoch", description="What delay and ramp count.")
+    every: int = Field(1, ge=1, description="Optimizer steps from one use of them to the next.")
+    rescale: bool = Field(False, description="Multiply their weights by every.")
+
+    def rule(self, weights: dict[str, float]) -> CurriculumRamp:
+        """The weighting.
+
+        Raises:
+            ValueError: If none of the weights would ramp.
+        """
+        options: dict[str, Any] = self.model_dump(exclude={"kind"})
+        return CurriculumRamp(weights, **options)
+
+
+class UptTrainConfig(TrainConfig):
+    """Optimisation: what every app has, and the choice of an optimizer."""
+
+    monitor: str = Field(
+        "rollout_nrmse", min_length=1, description="Validation metric that decides the best model."
+    )
+    optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="Of the weights.")
+
+    @model_validator(mode="after")
+    def _whole_and_plain(self) -> "UptTrainConfig":
+        for name in ("compile", "shard"):
+            if getattr(self, name):
+                raise ValueError(f"{name} has no effect on a model whose parts are called apart")
+        if self.optimizer == "adam" and self.weight_decay:
+            raise ValueError(
+                f"weight_decay = {self.weight_decay:g} would enter adam's moments; take 0, or adamw"
+            )
+        return self
+
+
+class EvaluateConfig(Config):
+    """The evaluation on test trajectories."""
+
+    checkpoint: Literal["best", "last"] = Field("best", description="Which weights are scored.")
+    bootstrap: int = Field(
+        1000, ge=1, le=100_000, description="Resamples behind each 95 % interval."
+    )
+
+
+class UptConfig(Config):
+    """Everything that a run of the app depends on."""
+
+    arms: tuple[Arm, ...] = Field(
+        ("none", "enc", "dec", "both"),
+        min_length=1,
+        description="Of ablate: which inverse losses keep their weight.",
+    )
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (0, 1, 2), min_length=1, description="Of ablate: seeds of training."
+    )
+    horizons: tuple[Count, ...] = Field(
+        (), description="Of ablate: values of loss.rollout_horizon; empty: that one."
+    )
+    data: UptDataConfig = Field(
+        UptDataConfig(num_steps=8, shape=(256,)), description="Trajectories."
+    )
+    model: ModelConfig = Field(ModelConfig(), description="Transformer.")
+    loss: LossConfig = Field(
+        LossConfig.model_construct(),  # nulls, so that the preset of a file decides its weights
+        description="Loss terms and their base weights.",
+    )
+    weighting: Annotated[ConstantConfig | CurriculumConfig, Field(discriminator="kind")] = Field(
+        ConstantConfig(), description="Weights over time."
+    )
+    train: UptTrainConfig = Field(
+        UptTrainConfig(epochs=10, batch_size=8, learning_rate=2e-3), description="Optimisation."
+    )
+    evaluate: EvaluateConfig = Field(EvaluateConfig(), description="Evaluation.")
+
+    @field_validator("arms", "seeds", "horizons")
+    @classmethod
+    def _each_once(cls, value: tuple) -> tuple:
+        if len(set(value)) < len(value):
+            raise ValueError(f"one of {list(value)} is there twice")
+        return value
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> "UptConfig":
+        needed, steps = self.model.history - 1 + self.loss.steps, self.data.num_steps
+        if needed > steps:
+            raise ValueError(
+                f"model.history = {self.model.history} and loss.rollout_horizon = "
+                f"{self.loss.rollout_horizon} need {needed} steps; data.num_steps = {steps}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _something_ramps(self) -> "UptConfig":
+        if isinstance(self.weighting, CurriculumConfig):
+            self.weighting.rule(self.loss.weights())
+        return self
+
+    @model_validator(mode="after")
+    def _sampling_does_something(self) -> "UptConfig":
+        sampling, points = self.loss.query_sampling, 1
+        for side in self.data.shape:
+            points *= side
+        if sampling.enabled and (sampling.num_queries or 0) >= points:
+            raise ValueError(
+                f"loss.query_sampling.num_queries = {sampling.num_queries}: sampling would do "
+                f"nothing: N = {points}"
+            )
+        read = sampling.num_queries if sampling.enabled else points
+        supernodes = self.model.supernodes if self.model.encoder == "supernodes" else None
+        if supernodes and read and supernodes > read:
+            raise ValueError(
+                f"model.supernodes = {supernodes} are more than the {read} points that are read"
+            )
+        return self
+
+    @property
+    def frames(self) -> int:
+        """Frames of a trajectory that are used."""
+        return self.data.num_steps + 1
+
+    def ablates(self, arm: str) -> tuple[str, ...]:
+        """The inverse losses that an arm switches off."""
+        keep = {"none": (), "enc": INVERSE[:1], "dec": INVERSE[1:], "both": INVERSE}[arm]
+        return tuple(name for name in INVERSE if name not in keep)

@@ -1,0 +1,58 @@
+"""The data section: an equation that is solved, or files in one of two layouts."""
+
+from typing import Literal
+
+from nops_train import DataConfig
+from pydantic import Field, model_validator
+
+SOLVED = ("burgers", "diffusion_reaction", "advection")
+Equation = Literal[
+    "burgers",
+    "diffusion_reaction",
+    "advection",
+    "diffusion_reaction_1d",
+    "diffusion_sorption",
+    "shallow_water",
+    "compressible_1d",
+    "compressible_2d",
+    "compressible_3d",
+    "darcy",
+]
+
+
+class UptDataConfig(DataConfig):
+    """Trajectories of an equation, solved where they are absent, or read from given files."""
+
+    pde: Equation = Field(
+        "burgers", description="Equation: solved (the first three), or that of PDEBench's files."
+    )
+    source: Literal["generate", "well", "pdebench"] = Field(
+        "generate", description="Solve; or read `path`: a folder of the_well's or PDEBench's files."
+    )
+    dt: float = Field(
+        0.1, gt=0, description="Time between frames; checked against files where it is given."
+    )
+    time_stride: int = Field(1, ge=1, description="Keep every n-th frame of PDEBench's files.")
+    parameters: dict[str, float] = Field(
+        {}, description="Parameters that PDEBench's files do not tell, by name."
+    )
+    viscosity: float = Field(0.01, ge=0, description="Of burgers, length² per time.")
+    speed: float = Field(0.4, description="Of advection, length per time.")
+    Du: float = Field(1e-3, ge=0, description="Diffusivity of u in diffusion_reaction.")
+    Dv: float = Field(5e-3, ge=0, description="Diffusivity of v in diffusion_reaction.")
+    k: float = Field(5e-3, ge=0, description="Constant of diffusion_reaction.")
+
+    @model_validator(mode="after")
+    def _source_fits(self) -> "UptDataConfig":
+        if self.source == "generate" and self.pde not in SOLVED:
+            raise ValueError(f"pde = {self.pde} cannot be solved here, only {', '.join(SOLVED)}")
+        if self.source != "generate" and self.path is None:
+            raise ValueError(f"source = {self.source} without path: where are the files?")
+        if self.parameters and self.source != "pdebench":
+            raise ValueError(f"parameters have no effect while source is {self.source}")
+        axes = {"burgers": 1, "advection": 1, "diffusion_reaction": 2}
+        if self.source == "generate" and len(self.shape) != axes[self.pde]:
+            raise ValueError(
+                f"shape = {list(self.shape)}, expected {axes[self.pde]} axes for {self.pde}"
+            )
+        return self

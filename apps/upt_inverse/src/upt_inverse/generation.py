@@ -1,0 +1,203 @@
+"""Trajectories of the equations, written once; or the facts of files that were given."""
+
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nops_data import (
+    Plan,
+    Request,
+    SplitPlan,
+    WellReader,
+    consecutive_splits,
+    frame_interval,
+    generate,
+    named_folder,
+    pending,
+    stored_attributes,
+    stored_facts,
+    verify,
+)
+from nops_physics import Advection1D, Burgers1D, DiffusionReaction2D, derive_seed
+from nops_train import (
+    InputError,
+    require_data,
+    run_generation,
+    run_verification,
+    settled_config,
+)
+
+from upt_inverse.build import SPLITS, open_readers
+from upt_inverse.config import UptConfig
+from upt_inverse.config_data import UptDataConfig
+
+BATCH = 16  # trajectories solved at a time
+DEFAULT_ROOT = Path("data") / "upt-inverse"
+OWN = {
+    "burgers": ("viscosity",),
+    "advection": ("speed",),
+    "diffusion_reaction": ("Du", "Dv", "k"),
+}  # keys that an equation reads
+SHARED = ("pde", "num_train", "num_valid", "num_test", "num_steps", "shape", "dt", "seed")
+
+Solver = Burgers1D | Advection1D | DiffusionReaction2D
+
+
+def solver_of(data: UptDataConfig) -> Solver:
+    """The configured equation.
+
+    Raises:
+        InputError: If a setting is out of its range.
+    """
+    own = {name: getattr(data, name) for name in OWN[data.pde]}
+    try:
+        if data.pde == "diffusion_reaction":
+            return DiffusionReaction2D(data.shape, **own)
+        kind = Burgers1D if data.pde == "burgers" else Advection1D
+        return kind(data.shape[0], **own)
+    except ValueError as error:
+        raise InputError(f"data: {error}") from error
+
+
+def make_plan(data: UptDataConfig) -> Plan:
+    """Every trajectory of a solved data set, as integer seeds.
+
+    Raises:
+        InputError: If the data are given as files, or a setting is out of range.
+    """
+    if data.source != "generate":
+        raise InputError(f"data.source is {data.source}: there is nothing to generate")
+    solver = solver_of(data)
+    return Plan(
+        dataset_name=data.pde,
+        domain=data.pde,
+        solver_version=solver.version,
+        channels=solver.channel_names,
+        parameter_names=(),
+        shape=data.shape,
+        num_frames=data.num_steps + 1,
+        frame_interval=data.dt,
+        lengths=solver.lengths,
+        boundary=solver.boundary,
+        splits=_splits(data),
+        units="dimensionless",
+        attributes={"seed": data.seed, **{name: getattr(data, name) for name in OWN[data.pde]}},
+    )
+
+
+def _splits(data: UptDataConfig) -> dict[str, SplitPlan]:
+    """Stretches of one sequence of seeds, so that no two trajectories share one."""
+
+    def make(places: range) -> SplitPlan:
+        seeds = [derive_seed("initial", data.seed, place) for place in places]
+        return SplitPlan(theta=np.zeros((len(places), 0)), ic_seed=seeds)
+
+    return consecutive_splits({split: getattr(data, f"num_{split}") for split in SPLITS}, make)
+
+
+def solve_with(data: UptDataConfig) -> Any:
+    """The callable that computes what a plan asks for."""
+    solver = solver_of(data)
+    times = [frame * data.dt for frame in range(data.num_steps + 1)]
+
+    def solve(request: Request) -> Any:
+        initial = solver.initial(len(request), seed=request.ic_seed)
+        try:
+            frames = solver.solve(initial, times=times).float()
+        except ValueError as error:
+            raise InputError(f"data: {error}") from error
+        return frames, solver.initial_kinds(len(request), seed=request.ic_seed)
+
+    return solve
+
+
+def data_folder(config: UptConfig) -> Path:
+    """Where the data lie: `data.path`, or a folder named after what would be generated."""
+    data = config.data
+    if data.path is not None:
+        return Path(data.path)
+    facts = data.model_dump(mode="json", include={*SHARED, *OWN[data.pde]})
+    facts |= {"version": solver_of(data).version}
+    return named_folder(DEFAULT_ROOT, data.pde, facts)
+
+
+def settle_data(config: UptConfig, *, explicit: Collection[str] = ()) -> UptConfig:
+    """The configuration with `data` as the files have it, or as it will be generated.
+
+    Files decide counts, steps, shape and time between frames. A count or number of steps that the
+    user named takes the first so many.
+
+    Args:
+        config: As resolved.
+        explicit: Keys that the user gave.
+
+    Raises:
+        InputError: If given files do not exist, or do not hold what a given key asks for.
+        LayoutError: If they hold no readable data.
+    """
+    folder, facts = data_folder(config), None
+    if config.data.source == "pdebench":
+        facts = _facts_of_readers(config)
+    elif config.data.path is not None and not _is_ours(folder):
+        facts = _facts_on_disk(require_data(folder, app="upt-inverse"))
+    return settled_config(config, folder=folder, facts=facts, explicit=explicit)
+
+
+def _facts_on_disk(folder: Path) -> dict[str, Any]:
+    """What a folder of the_well's layout holds; one of our making also says its equation."""
+    facts = stored_facts(folder)
+    interval = round(frame_interval(WellReader(folder, split="train")), 6)
+    stored = stored_attributes(folder)
+    own = OWN.get(str(stored.get("domain")))
+    if own is None:
+        return {**facts, "dt": interval, "source": "well"}
+    made = {name: stored[name] for name in own if name in stored}
+    seed = int(stored.get("seed", 0))
+    return {**facts, "dt": interval, "pde": str(stored["domain"]), "seed": seed, **made}
+
+
+def _facts_of_readers(config: UptConfig) -> dict[str, Any]:
+    readers = open_readers(config)
+    train = readers["train"]
+    return {
+        **{f"num_{split}": len(reader) for split, reader in readers.items()},
+        "num_steps": train.num_frames - 1,
+        "shape": train.shape,
+        "dt": round(train.frame_interval or 1.0, 6),
+    }
+
+
+def ensure_data(config: UptConfig) -> None:
+    """Generate what is missing of the default data; given data are left alone."""
+    folder = data_folder(config)
+    if config.data.source != "generate" or not _is_ours(folder):
+        return
+    if pending(folder, plan=make_plan(config.data)):
+        generate_data(config)
+
+
+def _is_ours(folder: Path) -> bool:
+    return folder.parent == DEFAULT_ROOT
+
+
+def generate_data(config: UptConfig) -> None:
+    """Write what is missing of the configured data set; what is there is kept."""
+    data, folder = config.data, data_folder(config)
+    plan = make_plan(data)
+    make = partial(generate, folder, plan=plan, solve=solve_with(data), batch_size=BATCH)
+    run_generation(make, folder=folder, text=f"Solving {data.pde}")
+
+
+def verify_data(config: UptConfig) -> None:
+    """Recompute every checksum, and solve samples again.
+
+    Raises:
+        CheckFailed: Naming what does not match.
+    """
+    settled = settle_data(config)
+    folder = data_folder(settled)
+    replay = solve_with(settled.data) if settled.data.source == "generate" else None
+    check = partial(verify, folder, replay=replay)
+    run_verification(check, folder=folder, replayed="trajectories solved again")

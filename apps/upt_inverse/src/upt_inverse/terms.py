@@ -1,0 +1,204 @@
+"""The loss terms of a step, by name."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from nops_data import Normaliser
+from nops_losses import (
+    boundary_penalty,
+    conservation_penalty,
+    divergence_penalty,
+    inverse_decoding_loss,
+    inverse_encoding_loss,
+    latent_diversity_penalty,
+    latent_norm_penalty,
+    latent_spectrum_error,
+    positivity_penalty,
+)
+from torch import Tensor
+
+from upt_inverse.config_loss import LossConfig
+from upt_inverse.geometry import FieldMap, Geometry
+from upt_inverse.states import TIME
+from upt_inverse.step import Fields, Known, TrainingStep
+
+Term = Callable[[TrainingStep], Tensor]
+
+
+class Terms:
+    """Each term as a function of a step.
+
+    Args:
+        loss: The loss section.
+        geometry: Grid of the data.
+        fields: Channels by field.
+        normaliser: Back to the data's units.
+        num_steps: Index of a trajectory's last frame.
+    """
+
+    def __init__(
+        self,
+        loss: LossConfig,
+        *,
+        geometry: Geometry,
+        fields: FieldMap,
+        normaliser: Normaliser,
+        num_steps: int,
+    ) -> None:
+        self._loss, self._geometry, self._fields = loss, geometry, fields
+        self._normaliser, self._num_steps = normaliser, num_steps
+
+    def compute(self, step: TrainingStep, active: frozenset[str]) -> dict[str, Tensor]:
+        """The active terms of a step, scalars."""
+        return {name: self._by_name[name](step) for name in self._by_name if name in active}
+
+    @property
+    def _by_name(self) -> Mapping[str, Term]:
+        return {
+            "L_forward": self._forward,
+            "L_inv_enc": self._inverse_encoding,
+            "L_inv_dec": self._inverse_decoding,
+            "L_rollout": self._rollout,
+            "L_forward_latent": self._forward_latent,
+            "L_spec": self._spectrum,
+            "L_latent_norm": lambda step: latent_norm_penalty(step.latent),
+            "L_latent_diversity": lambda step: latent_diversity_penalty(step.latent),
+            "L_divergence": self._divergence,
+            "L_conservation": self._conservation,
+            "L_boundary": self._boundary,
+            "L_positivity": self._positivity,
+        }
+
+    def _forward(self, step: TrainingStep) -> Tensor:
+        return _field_error(
+            step.predicted.some, step.at_queries(1), step.next_latent, step.query_positions
+        )
+
+    def _inverse_encoding(self, step: TrainingStep) -> Tensor:
+        condition = step.states.condition(-1)
+        if self._loss.detach_latent:  # a decode of its own: that of other terms has a gradient
+            known = step.decode(
+                step.query_positions,
+                step.latent.detach(),
+                condition=condition,
+                chunk_size=self._loss.chunk_size,
+            )
+        else:
+            known = step.decoded.some
+        return _field_error(
+            known, step.at_queries(0), step.latent, step.query_positions, self._not_first(step)
+        )
+
+    def _inverse_decoding(self, step: TrainingStep) -> Tensor:
+        if self._loss.preset == "seed":
+            return self._returned(step, ahead=0)
+        return self._returned(step, ahead=1)
+
+    def _returned(self, step: TrainingStep, *, ahead: int) -> Tensor:
+        """A latent against what is encoded of its decode."""
+        states = step.states
+        latent, readout = (
+            (step.next_latent, step.predicted) if ahead else (step.latent, step.decoded)
+        )
+        is_truth = self._loss.reencode == "truth"
+        return inverse_decoding_loss(
+            latent,
+            Known({}),
+            step.encode,
+            states.positions,
+            decoded=states.at(ahead) if is_truth else readout.all,
+            history=states.before(ahead),
+            encoder_condition=states.condition(ahead),
+            detach_target=ahead == 0,
+            detach_decoded=self._loss.reencode == "detached",
+            mask=self._not_last(step) if ahead else self._not_first(step),
+        )
+
+    def _not_first(self, step: TrainingStep) -> Tensor | None:
+        """Samples whose present was stepped to: the first state has no condition to decode with."""
+        return step.states.index(0) > 0 if TIME in step.states.names else None
+
+    def _not_last(self, step: TrainingStep) -> Tensor | None:
+        """Samples whose next state is stepped from: the last has no condition to encode with."""
+        if TIME not in step.states.names:
+            return None
+        return step.states.index(1) < self._num_steps
+
+    def _rollout(self, step: TrainingStep) -> Tensor:
+        """Mean over the states 2 to K of a latent unroll, each decoded at points of its own."""
+        latent, errors = step.next_latent, []
+        count = max(1, round(self._loss.rollout_queries * self._geometry.num_points))
+        strategy = self._loss.query_sampling.strategy
+        assert strategy is not None
+        for ahead in range(2, self._loss.rollout_horizon + 1):
+            condition = step.states.condition(ahead - 1)
+            latent = step.model.step(latent, condition=condition)
+            where, target = step.everywhere.positions, step.everywhere.at(ahead)
+            if count < self._geometry.num_points:
+                drawn = step.points(ahead, count=count, strategy=strategy)
+                where = drawn.gather(where)
+                target = {name: drawn.gather(values) for name, values in target.items()}
+            chunk = self._loss.chunk_size
+            pred = step.decode(where, latent, condition=condition, chunk_size=chunk)
+            errors.append(_field_error(pred, target, latent, where))
+        return torch.stack(errors).mean()
+
+    def _forward_latent(self, step: TrainingStep) -> Tensor:
+        target = step.target_latent
+        return torch.nn.functional.mse_loss(step.next_latent.to(target.dtype), target)
+
+    def _spectrum(self, step: TrainingStep) -> Tensor:
+        return latent_spectrum_error(step.next_latent, step.target_latent)
+
+    # ---- physics, in the data's units ----
+
+    def _physical(self, fields: Fields) -> Fields:
+        joined = self._fields.join(fields)
+        return self._fields.split(self._normaliser.denormalise(joined, channel_dim=-1))
+
+    def _divergence(self, step: TrainingStep) -> Tensor:
+        name = self._loss.divergence_field
+        assert name is not None
+        return divergence_penalty(
+            self._physical(step.predicted_grid)[name],
+            grid_shape=self._geometry.shape,
+            spacing=self._geometry.spacing,
+            periodic=self._geometry.periodic,
+        )
+
+    def _conservation(self, step: TrainingStep) -> Tensor:
+        now = self._physical(step.at_queries(0))
+        then = self._physical(step.predicted.some)
+        scale = self._loss.conservation_scale
+        return _mean(conservation_penalty(then[name], now[name], scale=scale) for name in now)
+
+    def _boundary(self, step: TrainingStep) -> Tensor:
+        sides: Any = [
+            (axis, end)
+            for axis, periodic in enumerate(self._geometry.periodic)
+            for end in ("low", "high")
+            if not periodic
+        ]
+        options = {"grid_shape": self._geometry.shape, "value": self._loss.boundary_value}
+        fields = self._physical(step.predicted_grid)
+        return _mean(boundary_penalty(f, sides=sides, **options) for f in fields.values())
+
+    def _positivity(self, step: TrainingStep) -> Tensor:
+        least, fields = self._loss.positivity_minimum, self._physical(step.predicted.some)
+        return _mean(positivity_penalty(field, minimum=least) for field in fields.values())
+
+
+def _field_error(
+    pred: Fields,
+    target: Fields,
+    latent: Tensor,
+    positions: Tensor,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Mean over fields of the mean squared error: the inverse encoding loss of any state."""
+    return inverse_encoding_loss(target, latent, Known(pred), positions, mask=mask)
+
+
+def _mean(values: object) -> Tensor:
+    return torch.stack(list(values)).mean()  # type: ignore[call-overload]

@@ -1,0 +1,183 @@
+"""One run from data to report, read from top to bottom."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from nops_models import UPT
+from nops_train import (
+    Engine,
+    InputError,
+    Invocation,
+    RunFolder,
+    check_memory,
+    continued_config,
+    join_world,
+    load_checkpoint,
+    load_weights,
+    neutral_keys,
+    predict_memory,
+)
+from nops_train import export as export_weights
+from torch import Tensor
+
+from upt_inverse.build import (
+    Bundle,
+    build_model,
+    build_optimizer,
+    build_task,
+    build_weighting,
+    describe_weighting,
+    learning_rate,
+    open_bundle,
+)
+from upt_inverse.config import UptConfig
+from upt_inverse.evaluation import Evaluation, evaluate_model
+from upt_inverse.generation import ensure_data, settle_data
+from upt_inverse.reach import WholeStep, gradient_reach
+from upt_inverse.report import print_errors, store_evaluation, write_report
+from upt_inverse.task import UptTask
+
+NEUTRAL = neutral_keys("evaluate", "arms", "seeds", "horizons")
+
+
+def train_run(config: UptConfig, call: Invocation) -> None:
+    """Train, or go on; then, on one rank, evaluate and write the report."""
+    config = settle_data(continued_config(config, call), explicit=call.explicit)
+    run = RunFolder.open(
+        call.runs,
+        app=call.app,
+        name=call.name,
+        config=config,
+        resume=call.resume,
+        neutral=NEUTRAL,
+    )
+    call.folder = run.path
+    ensure_data(config)
+    join_world().barrier()  # the ranks share the shards: each waits for those of the others
+    train_in(run, config)
+    if join_world().is_main:
+        print(f"Report: {write_report(run)}")
+
+
+def train_in(run: RunFolder, config: UptConfig) -> None:
+    """Train the run of a folder to its end; on one rank, evaluate it."""
+    bundle = open_bundle(config)
+    torch.manual_seed(config.train.seed)
+    model = build_model(config, bundle)
+    task = build_task(config, bundle, model)
+    if line := describe_weighting(config):
+        print(line)
+    engine = Engine(
+        task=task,
+        weighting=build_weighting(config),
+        model=model,
+        config=config.train,
+        run=run,
+        optimizer=build_optimizer(config.train, model),
+        learning_rate=learning_rate(config, steps_per_epoch=bundle.train.num_batches),
+        stateful={"normaliser": bundle.normaliser},
+        fingerprint=bundle.fingerprints,
+    )
+    forecast = report_memory(config, bundle, model, task)
+    engine.fit(bundle.train, bundle.valid)
+    if engine.world.is_main:
+        evaluate_in(run, config, bundle, model, predicted_memory=forecast)
+
+
+def report_memory(config: UptConfig, bundle: Bundle, model: UPT, task: UptTask) -> int:
+    """Print the forecast of a step's memory in bytes.
+
+    Raises:
+        InputError: If it is more than is free.
+    """
+    device = next(model.parameters()).device
+    batch = first_batch(bundle, device)
+    forecast = predict_memory(
+        WholeStep(model, task, config.loss.weights()),
+        tuple(batch[name][:1] for name in ("frames", "start", "parameters")),
+        batch_size=-(-config.train.batch_size // config.train.accumulate),
+        window=1,
+    )
+    try:
+        check_memory(forecast, device=device)
+    except InputError as error:
+        raise InputError(f"{error}; or loss.chunk_size, or loss.query_sampling") from error
+    text = str(forecast)
+    print(text[0].upper() + text[1:])
+    return forecast.total
+
+
+def first_batch(bundle: Bundle, device: torch.device) -> Mapping[str, Tensor]:
+    """A training batch, normalised."""
+    batch = next(iter(bundle.train.batches(epoch=0)))
+    return {name: values.to(device) for name, values in batch.items()}
+
+
+def evaluate_in(
+    run: RunFolder,
+    config: UptConfig,
+    bundle: Bundle,
+    model: UPT,
+    *,
+    predicted_memory: int | None = None,
+) -> Evaluation:
+    """Score the run's weights on the test trajectories, and keep what the report needs."""
+    print("Evaluating on held-out trajectories…", flush=True)
+    source = weights_source(run, config.evaluate.checkpoint)
+    check_statistics(run, bundle)
+    load_weights(model, source)
+    evaluation = evaluate_model(config, bundle, model)
+    task, terms = build_task(config, bundle, model), config.loss.weights()
+    model.train()
+    reach = gradient_reach(task, first_batch(bundle, next(model.parameters()).device), terms)
+    facts = {
+        "reach": {term: list(groups) for term, groups in reach.items()},
+        "num_parameters": sum(p.numel() for p in model.parameters()),
+        "points": bundle.geometry.num_points,
+    }
+    if predicted_memory is not None:
+        facts["predicted_memory"] = predicted_memory
+    store_evaluation(run, evaluation, facts)
+    run.update_summary(metrics=evaluation.summary(), baselines=evaluation.baselines())
+    export_weights(run.path, run.path / "export")
+    print_errors(evaluation)
+    return evaluation
+
+
+def evaluate_run(config: UptConfig, call: Invocation) -> None:
+    """Evaluate a run folder again, and write its report."""
+    assert call.folder is not None
+    run = RunFolder.at(call.folder)
+    bundle = open_bundle(config)
+    evaluate_in(run, config, bundle, build_model(config, bundle))
+    print(f"Report: {write_report(run)}")
+
+
+def weights_source(run: RunFolder, checkpoint: str) -> Path:
+    """The run itself for its best weights, or the file of its last.
+
+    Raises:
+        InputError: If it has no checkpoint yet.
+    """
+    found = run.checkpoints.newest()
+    if found is None:
+        raise InputError(f"{run.path}: holds no checkpoint yet")
+    return run.path if checkpoint == "best" else run.checkpoints.path / found.name
+
+
+def check_statistics(run: RunFolder, bundle: Bundle) -> None:
+    """Refuse data that are normalised otherwise than those the run was trained on.
+
+    Raises:
+        InputError: With both statistics of the first channel that differs.
+    """
+    stored: Any = load_checkpoint(run.checkpoints.path)["stateful"]["normaliser"]
+    for name in ("mean", "std"):
+        held, found = stored[name], getattr(bundle.normaliser, name)
+        if held.shape != found.shape or not torch.allclose(held, found, rtol=1e-6, atol=1e-12):
+            raise InputError(
+                f"{run.path}: the run normalised with {name} {held.tolist()}, its data have "
+                f"{found.tolist()} now; expected the train split that it was trained on"
+            )
