@@ -9,11 +9,12 @@ import pytest
 import torch
 from nops_data import Normaliser, Request, WellReader, WellWriter
 from nops_losses import energy_spectrum
+from nops_physics import coarsen
 from nops_train import InputError, load_run_config
 from turbulence.cli import main
 from turbulence.config import FlowDataConfig, TurbulenceConfig
 from turbulence.data_fields import fields_named, published_moments
-from turbulence.flows import on_grid, solve_with
+from turbulence.flows import solve_with
 
 
 def request(seeds: tuple[int, ...]) -> Request:
@@ -58,13 +59,12 @@ def test_random_fields_have_their_slope_and_move_by_a_cell() -> None:
     torch.testing.assert_close(frames[1], frames[0].roll(1, dims=-2))
 
 
-def test_a_fine_solution_on_a_coarse_grid_keeps_its_modes() -> None:
-    x = 2 * torch.pi * torch.arange(32, dtype=torch.float64) / 32
-    beyond = 0.5 * torch.sin(11 * x) + 0.25 * torch.cos(8 * x)  # above, and at, what 16 points hold
-    fine = torch.cos(3 * x[:, None] + 2 * x) + beyond
-    coarse = on_grid(fine.expand(1, 32, 32), 16)
-    y = x[::2]
-    torch.testing.assert_close(coarse[0], torch.cos(3 * y[:, None] + 2 * y))
+def test_a_solution_on_a_finer_grid_is_coarsened_without_aliasing() -> None:
+    finer = data_config(solver_resolution=32, viscosity=0.05)
+    found = solve_with(finer)(request((5,)))
+    whole = solve_with(data_config(shape=(32, 32), viscosity=0.05))(request((5,)))
+    torch.testing.assert_close(found, coarsen(whole, shape=(16, 16)), rtol=0, atol=1e-5)
+    assert not torch.allclose(found, whole[..., ::2, ::2], atol=1e-5)
 
 
 def test_a_time_step_above_the_stable_one_names_that(

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from nops_data import Request
-from nops_physics import DecayingTurbulence2D, KolmogorovFlow, TaylorGreen, random_field
+from nops_physics import DecayingTurbulence2D, KolmogorovFlow, TaylorGreen, coarsen, random_field
 from nops_train import InputError
 from torch import Tensor
 
@@ -80,26 +80,9 @@ def _solved(data: FlowDataConfig) -> Frames:
     def frames(seeds: Sequence[int]) -> Tensor:
         start = flow.initial(len(seeds), seed=seeds)
         velocity = flow.velocity(flow.solve(start, times=times, dt=data.time_step))
-        return on_grid(velocity, data.shape[0])
+        return coarsen(velocity, shape=data.shape)
 
     return frames
-
-
-def on_grid(field: Tensor, resolution: int) -> Tensor:
-    """A periodic field on fewer points, its higher modes left out so that they do not alias.
-
-    Args:
-        field: `[..., n, n]`, periodic, any unit.
-        resolution: Points per axis, at most n.
-    """
-    n = field.shape[-1]
-    if n == resolution:
-        return field
-    modes = torch.fft.fft2(field, norm="forward")
-    kept = torch.fft.fftfreq(resolution, d=1 / resolution, dtype=torch.float64).round().long()
-    inside = 2 * kept.abs() < resolution  # an even side's Nyquist mode stands for two: left out
-    rows = modes.index_select(-2, kept % n) * inside[:, None]
-    return torch.fft.ifft2(rows.index_select(-1, kept % n) * inside, norm="forward").real
 
 
 def _taylor_green(data: FlowDataConfig) -> Frames:

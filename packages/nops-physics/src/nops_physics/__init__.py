@@ -8,6 +8,7 @@ read nor changed.
 
 from nops_physics._advection import Advection1D
 from nops_physics._burgers import Burgers1D
+from nops_physics._coarsen import coarsen
 from nops_physics._cole_hopf import ColeHopf
 from nops_physics._diffusion_reaction import DiffusionReaction2D
 from nops_physics._domain import Domain, Parameter, physical_parameters
@@ -52,6 +53,7 @@ __all__ = [
     "RandomConvOperator",
     "SmoothSpec",
     "TaylorGreen",
+    "coarsen",
     "derive_seed",
     "gaussian_blobs",
     "gaussian_random_field",
