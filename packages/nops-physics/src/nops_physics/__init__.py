@@ -8,8 +8,10 @@ read nor changed.
 
 from nops_physics._domain import Domain, Parameter, physical_parameters
 from nops_physics._flow import DecayingTurbulence2D, KolmogorovFlow
+from nops_physics._four_sail import CanopyLayer, FourSail
 from nops_physics._gray_scott import GrayScott
 from nops_physics._heat import Heat
+from nops_physics._inform import Inform
 from nops_physics._initial import (
     gaussian_blobs,
     gaussian_random_field,
@@ -20,11 +22,14 @@ from nops_physics._mixture import DEFAULT_KINDS, initial_mixture
 from nops_physics._mogi import Mogi
 from nops_physics._okada import Okada
 from nops_physics._periodic_flow import Budget, PeriodicFlow
+from nops_physics._prospect import LeafOptics, Prospect
 from nops_physics._random_conv import RandomConvOperator, SmoothSpec
 from nops_physics._random_field import random_field
 from nops_physics._registry import DOMAIN_NAMES, make_domain
 from nops_physics._sampling import sobol_parameters
 from nops_physics._seeds import derive_seed
+from nops_physics._sentinel import SentinelBands
+from nops_physics._spectra import Spectra, SpectraNotFound, load_spectra
 from nops_physics._stations import line_of_sight, network_modes, sunflower_stations
 from nops_physics._taylor_green import TaylorGreen
 
@@ -32,23 +37,32 @@ __all__ = [
     "DEFAULT_KINDS",
     "DOMAIN_NAMES",
     "Budget",
+    "CanopyLayer",
     "DecayingTurbulence2D",
     "Domain",
+    "FourSail",
     "GrayScott",
     "Heat",
+    "Inform",
     "KolmogorovFlow",
+    "LeafOptics",
     "Mogi",
     "Okada",
     "Parameter",
     "PeriodicFlow",
+    "Prospect",
     "RandomConvOperator",
+    "SentinelBands",
     "SmoothSpec",
+    "Spectra",
+    "SpectraNotFound",
     "TaylorGreen",
     "derive_seed",
     "gaussian_blobs",
     "gaussian_random_field",
     "initial_mixture",
     "line_of_sight",
+    "load_spectra",
     "make_domain",
     "multiscale_field",
     "network_modes",
