@@ -1,6 +1,10 @@
 """Domains and helpers that several test modules share."""
 
+import os
+from pathlib import Path
+
 import pytest
+import torch
 from nops_physics import (
     Advection1D,
     Burgers1D,
@@ -8,6 +12,8 @@ from nops_physics import (
     GrayScott,
     Heat,
     RandomConvOperator,
+    Spectra,
+    load_spectra,
 )
 
 DOMAINS = {
@@ -29,3 +35,48 @@ DOMAINS = {
 @pytest.fixture(params=DOMAINS)
 def domain(request):
     return DOMAINS[request.param]
+
+
+def synthetic_spectra(*, proteins=False):
+    """Smooth optical constants that resemble no leaf in particular, made of formulas alone."""
+    nm = torch.arange(400, 2501, dtype=torch.float64)
+
+    def hump(centre, width, height):
+        return height * torch.exp(-(((nm - centre) / width) ** 2))
+
+    water = hump(1450, 60, 25.0) + hump(1940, 80, 100.0) + hump(2600, 300, 90.0) + 0.02
+    absorption = {
+        "cab": hump(430, 40, 0.06) + hump(660, 35, 0.05),
+        "car": hump(450, 50, 0.08),
+        "anth": hump(540, 30, 0.04),
+        "cbrown": hump(400, 200, 0.5),
+        "cw": water,
+        "cm": hump(2100, 400, 20.0) + 2.0,
+    }
+    if proteins:
+        absorption["prot"] = hump(2170, 60, 30.0) + 1.0
+        absorption["cbc"] = hump(2270, 300, 20.0) + 2.0
+    index = 1.5 - 1e-4 * (nm - 400)
+    return Spectra(source="formulas", refractive_index=index, absorption=absorption)
+
+
+@pytest.fixture(scope="session")
+def spectra():
+    return synthetic_spectra()
+
+
+@pytest.fixture(scope="session")
+def pro_spectra():
+    return synthetic_spectra(proteins=True)
+
+
+@pytest.fixture(scope="session")
+def real_spectra():
+    """The measured constants, where the folder of test data is named."""
+    folder = os.environ.get("NOPS_TEST_DATA")
+    if folder is None:
+        pytest.skip("NOPS_TEST_DATA is not set: no measured optical constants")
+    path = Path(folder) / "phys_smpl" / "rtm" / "prospect_pro.txt"
+    if not path.exists():
+        pytest.skip(f"no {path}: no measured optical constants")
+    return load_spectra(path)

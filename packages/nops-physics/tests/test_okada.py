@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from mpmath import mp
 from nops_physics import Mogi, Okada, sunflower_stations
 from nops_physics._okada import opening_displacement
 from torch.testing import assert_close
@@ -97,6 +98,48 @@ def test_near_the_vertical_it_follows_the_neighbourhood():
     dips = [90 + 0.02 * i for i in range(-6, 7)]
     values = torch.stack([model(changed(dip=dip)) for dip in dips])
     assert values.diff(n=3, dim=0).abs().max() < 1e-6  # mm
+
+
+def exact_corner(x, eta, q, sin, cos, shear):
+    """Equations 26 and 28 in 50 digits."""
+    y, d = eta * cos + q * sin, eta * sin - q * cos
+    r, level = mp.sqrt(x**2 + eta**2 + q**2), mp.sqrt(x**2 + q**2)
+    up = eta * (level + q * cos) + level * (r + level) * sin
+    i5 = shear * 2 / cos * mp.atan(up / (x * (r + level) * cos))
+    i4 = shear / cos * (mp.log(r + d) - sin * mp.log(r + eta))
+    i3 = shear * (y / (cos * (r + d)) - mp.log(r + eta)) + sin / cos * i4
+    i1 = -shear * x / (cos * (r + d)) - sin / cos * i5
+    angle = x * q / (r * (r + eta)) - mp.atan(x * eta / (q * r))
+    return mp.matrix(
+        [
+            q**2 / (r * (r + eta)) - i3 * sin**2,
+            -d * q / (r * (r + x)) - sin * angle - i1 * sin**2,
+            y * q / (r * (r + x)) + cos * angle - i5 * sin**2,
+        ]
+    )
+
+
+def exact(along, left, depth, length, width, dip):
+    sin, cos = mp.sin(dip), mp.cos(dip)
+    y, bottom, xi = left + width / 2 * cos, depth + width / 2 * sin, along + length / 2
+    p, q = y * cos + bottom * sin, y * sin - bottom * cos
+    total = mp.matrix([0, 0, 0])
+    for x, right in ((xi, 1), (xi - length, -1)):
+        for eta, top in ((p, 1), (p - width, -1)):
+            total += right * top * exact_corner(x, eta, q, sin, cos, mp.mpf("0.5"))
+    return [float(value / (2 * mp.pi)) for value in total]
+
+
+@pytest.mark.parametrize("dip", [40.0, 89.0, 89.9, 89.94, 89.95, 89.97, 89.99, 89.9999999, 90.03])
+def test_near_the_vertical_it_keeps_nine_digits_of_the_opening(dip):
+    places = [(0.3, 1.7), (-2.1, -0.4), (5.0, -6.0), (0.1, 0.2)]
+    for place in places:
+        with mp.workdps(50):
+            numbers = (*place, 3.0, 2.0, 1.5, math.radians(dip))
+            expected = exact(*(mp.mpf(value) for value in numbers))
+        tensors = [torch.tensor([value], dtype=torch.float64) for value in numbers]
+        got = torch.cat(opening_displacement(*tensors, shear=0.5)).tolist()
+        assert got == pytest.approx(expected, rel=0, abs=1e-9)
 
 
 @pytest.mark.parametrize("dip", [0.0, 35.0, 89.9, 89.97, 90.0])

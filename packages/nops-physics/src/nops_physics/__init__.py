@@ -13,8 +13,10 @@ from nops_physics._cole_hopf import ColeHopf
 from nops_physics._diffusion_reaction import DiffusionReaction2D
 from nops_physics._domain import Domain, Parameter, physical_parameters
 from nops_physics._flow import DecayingTurbulence2D, KolmogorovFlow
+from nops_physics._four_sail import CanopyLayer, FourSail
 from nops_physics._gray_scott import GrayScott
 from nops_physics._heat import Heat, heat_exact
+from nops_physics._inform import Inform
 from nops_physics._initial import (
     gaussian_blobs,
     gaussian_random_field,
@@ -25,11 +27,14 @@ from nops_physics._mixture import DEFAULT_KINDS, initial_mixture
 from nops_physics._mogi import Mogi
 from nops_physics._okada import Okada
 from nops_physics._periodic_flow import Budget, PeriodicFlow
+from nops_physics._prospect import LeafOptics, Prospect
 from nops_physics._random_conv import RandomConvOperator, SmoothSpec
 from nops_physics._random_field import random_field
 from nops_physics._registry import DOMAIN_NAMES, make_domain
 from nops_physics._sampling import sobol_parameters
 from nops_physics._seeds import derive_seed
+from nops_physics._sentinel import SentinelBands
+from nops_physics._spectra import Spectra, SpectraNotFound, load_spectra
 from nops_physics._stations import line_of_sight, network_modes, sunflower_stations
 from nops_physics._taylor_green import TaylorGreen, taylor_green_exact
 
@@ -39,19 +44,27 @@ __all__ = [
     "Advection1D",
     "Budget",
     "Burgers1D",
+    "CanopyLayer",
     "ColeHopf",
     "DecayingTurbulence2D",
     "DiffusionReaction2D",
     "Domain",
+    "FourSail",
     "GrayScott",
     "Heat",
+    "Inform",
     "KolmogorovFlow",
+    "LeafOptics",
     "Mogi",
     "Okada",
     "Parameter",
     "PeriodicFlow",
+    "Prospect",
     "RandomConvOperator",
+    "SentinelBands",
     "SmoothSpec",
+    "Spectra",
+    "SpectraNotFound",
     "TaylorGreen",
     "coarsen",
     "derive_seed",
@@ -60,6 +73,7 @@ __all__ = [
     "heat_exact",
     "initial_mixture",
     "line_of_sight",
+    "load_spectra",
     "make_domain",
     "multiscale_field",
     "network_modes",

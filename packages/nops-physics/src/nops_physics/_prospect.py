@@ -1,0 +1,277 @@
+"""PROSPECT: a leaf as a pile of absorbing plates, versions D and PRO."""
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nops_physics._exponential_integral import absorbed_share
+from nops_physics._forward_model import ForwardModel, Quantity, check_values
+from nops_physics._spectra import (
+    FIRST_NM,
+    LAST_NM,
+    Spectra,
+    all_wavelengths,
+    interpolate_nm,
+)
+
+Version = Literal["D", "PRO"]
+
+LEAF = {
+    item.name: item
+    for item in (
+        Quantity(name="N", unit="", low=1.0, high=3.0, least=1.0),
+        Quantity(name="cab", unit="ug/cm^2", low=10.0, high=80.0, least=0.0),
+        Quantity(name="car", unit="ug/cm^2", low=0.0, high=20.0, least=0.0),
+        Quantity(name="anth", unit="ug/cm^2", low=0.0, high=10.0, least=0.0),
+        Quantity(name="cbrown", unit="", low=0.0, high=1.0, least=0.0),
+        Quantity(name="cw", unit="cm", low=0.001, high=0.02, least=0.0),
+        Quantity(name="cm", unit="g/cm^2", low=0.005, high=0.05, least=0.0),
+        Quantity(name="prot", unit="g/cm^2", low=0.0, high=0.003, least=0.0),
+        Quantity(name="cbc", unit="g/cm^2", low=0.004, high=0.047, least=0.0),
+    )
+}
+CONSTITUENTS: dict[str, tuple[str, ...]] = {
+    "D": ("cab", "car", "anth", "cbrown", "cw", "cm"),
+    "PRO": ("cab", "car", "anth", "cbrown", "cw", "prot", "cbc"),
+}
+FIRST_SURFACE, INSIDE = 40.0, 90.0  # degrees: half angles of the light on the leaf, and within
+LARGEST_EXPONENT = 80.0  # exp stays finite in float32
+LEAST_TRANSMITTANCE = 1e-18
+
+
+class LeafOptics(NamedTuple):
+    """What a leaf does with light, each `[*batch, wavelength]`, from 0 to 1."""
+
+    reflectance: Float[Tensor, "*batch wavelength"]
+    transmittance: Float[Tensor, "*batch wavelength"]
+
+
+def check_version(spectra: Spectra, version: Version) -> tuple[str, ...]:
+    """The constituents of a version, if these constants have them."""
+    if version not in CONSTITUENTS:
+        raise ValueError(f"version needs to be one of {', '.join(CONSTITUENTS)}, got {version!r}")
+    names = CONSTITUENTS[version]
+    if missing := [name for name in names if name not in spectra.absorption]:
+        raise ValueError(
+            f"version {version!r} needs {', '.join(missing)}, which the constants of "
+            f"{spectra.source} lack, expected {', '.join(names)}; give a file that has them"
+        )
+    return names
+
+
+def _checked_wavelengths(wavelengths: Tensor | None) -> Tensor:
+    if wavelengths is None:
+        return all_wavelengths()
+    chosen = torch.as_tensor(wavelengths, dtype=torch.float64)
+    if chosen.ndim != 1 or not ((chosen >= FIRST_NM) & (chosen <= LAST_NM)).all():
+        raise ValueError(
+            f"wavelengths need the shape (wavelength,) and {FIRST_NM} to {LAST_NM} nm, got "
+            f"{tuple(chosen.shape)} from {chosen.min().item():g} to {chosen.max().item():g}"
+        )
+    return chosen
+
+
+class Prospect(ForwardModel):
+    """Reflectance and transmittance of a leaf from its structure and its constituents.
+
+    As a forward model it takes `N` (number of plates, at least 1), `cab`, `car`, `anth`,
+    `cbrown`, `cw` and `cm`, and gives all reflectances, then all transmittances; version PRO has
+    `prot` and `cbc` in place of `cm`. `leaf` takes the same by name.
+
+    Args:
+        spectra: Optical constants, from `load_spectra`.
+        version: `D` or `PRO`.
+        wavelengths: In nm, 400 to 2500; None is each whole one. Constants are straight between
+            whole nm.
+
+    Raises:
+        ValueError: If the version is unknown or needs constants that `spectra` lacks, or a
+            wavelength is out of range.
+
+    Source:
+        Jacquemoud and Baret, Remote Sens. Environ. 34 (1990); version D: Féret et al., Remote
+        Sens. Environ. 193 (2017); PRO: Féret et al., 252 (2021).
+    """
+
+    wavelengths: Tensor
+    _absorption: Tensor
+    _entering: Tensor
+    _leaving: Tensor
+    _reflected: Tensor
+
+    def __init__(
+        self,
+        spectra: Spectra,
+        *,
+        version: Version = "D",
+        wavelengths: Tensor | None = None,
+    ) -> None:
+        self.constituents = check_version(spectra, version)
+        super().__init__([LEAF[name] for name in ("N", *self.constituents)])
+        at = _checked_wavelengths(wavelengths)
+        self.register_buffer("wavelengths", at, persistent=False)
+        self._store(spectra, at)
+        names = [f"{value:g}" for value in at.tolist()]
+        self.output_names = (*(f"R_{name}" for name in names), *(f"T_{name}" for name in names))
+        self.output_units = ("",) * len(self.output_names)
+
+    def _store(self, spectra: Spectra, at: Tensor) -> None:
+        """Everything that depends on the wavelength alone; not part of checkpoints."""
+        columns = [spectra.absorption[name] for name in self.constituents]
+        index = interpolate_nm(spectra.refractive_index, at)
+        inside = surface_transmissivity(index, INSIDE)
+        stored = {
+            "_absorption": interpolate_nm(torch.stack(columns), at),
+            "_entering": surface_transmissivity(index, FIRST_SURFACE),
+            "_leaving": inside,
+            "_reflected": 1 - inside / index.square(),
+        }
+        for name, values in stored.items():
+            self.register_buffer(name, values, persistent=False)
+
+    def leaf(self, **parameters: float | Tensor) -> LeafOptics:
+        """The same by name; constituents left out are absent.
+
+        Args:
+            parameters: `N` and any constituents, numbers or tensors `[*batch]` of shapes that
+                broadcast; computed in float32 or better.
+
+        Raises:
+            ValueError: If `N` is missing, a name is unknown, dry matter is counted twice (`cm`
+                beside `prot` and `cbc`), or a value means nothing.
+        """
+        self._check_named(parameters)
+        given = [value for value in parameters.values() if isinstance(value, Tensor)]
+        dtype, device = torch.float32, self.wavelengths.device
+        for value in given:
+            dtype = torch.promote_types(dtype, value.dtype)
+        if not given:
+            dtype = torch.float64
+        values = torch.broadcast_tensors(
+            *(
+                torch.as_tensor(parameters.get(name, 0.0), dtype=dtype, device=device)
+                for name in self.parameter_names
+            )
+        )
+        named = dict(zip(self.parameter_names, values, strict=True))
+        check_values(named, self._parameters_declared, kind=self._kind)
+        with torch.autocast(device.type, enabled=False):
+            return self.optics(named)
+
+    def _check_named(self, parameters: dict[str, float | Tensor]) -> None:
+        unknown = sorted(parameters.keys() - set(self.parameter_names))
+        if unknown == ["cm"]:
+            if bool((torch.as_tensor(parameters["cm"]) > 0).any()):
+                raise ValueError(
+                    f"cm is {parameters['cm']} beside prot and cbc: dry matter is counted twice, "
+                    "expected cm = 0 with version 'PRO'"
+                )
+        elif unknown or "N" not in parameters:
+            raise ValueError(
+                f"{self._kind}: found {', '.join(parameters)}, expected 'N' and any of "
+                f"{', '.join(self.constituents)}"
+            )
+
+    def _decode(self, parameters: dict[str, Tensor], inputs: dict[str, Tensor]) -> Tensor:
+        return torch.cat(self.optics(parameters), dim=-1)
+
+    def optics(self, parameters: dict[str, Tensor]) -> LeafOptics:
+        """As `leaf`, for tensors `[*batch]` of one precision and shape, unchecked."""
+        plates = parameters["N"][..., None]
+        contents = torch.stack([parameters[name] for name in self.constituents], dim=-1)
+        depth = contents @ self._absorption.to(contents.dtype) / plates
+        surfaces = (self._entering, self._leaving, self._reflected)
+        return pile_of_plates(plates, absorbed_share(depth), *(s.to(depth.dtype) for s in surfaces))
+
+
+def pile_of_plates(
+    plates: Tensor, absorbed: Tensor, entering: Tensor, leaving: Tensor, reflected: Tensor
+) -> LeafOptics:
+    """A plate lit from a cone, on top of N - 1 plates lit from all sides.
+
+    Args:
+        plates: N, `[*batch, 1]`.
+        absorbed: Share of light that crossing one plate absorbs, `[*batch, wavelength]`.
+        entering: Transmissivity of the surface for the cone, `[wavelength]`.
+        leaving: The same for light from all sides.
+        reflected: Reflectivity of the surface from within.
+    """
+    through = 1 - absorbed
+    echo = (1 - reflected) * through / (1 - (reflected * through).square())
+    top_t = entering * echo
+    top_r = 1 - entering + reflected * through * top_t
+    t = leaving * echo
+    r = 1 - leaving + reflected * through * t
+    # 1 - r - t without cancellation
+    lost = leaving * absorbed / (1 - reflected * through)
+    rest_r, rest_t = _stokes(plates - 1, r, t, lost)
+    echoes = 1 - rest_r * r
+    return LeafOptics(top_r + top_t * rest_r * t / echoes, top_t * rest_t / echoes)
+
+
+def _stokes(count: Tensor, r: Tensor, t: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:
+    """Reflectance and transmittance of `count` equal plates, r + t + lost = 1 each.
+
+    With Stokes' b = exp(u): sinh(u) = delta / 2t. Ratios of hyperbolic sines take the place of
+    powers of b, so that no absorption (u = 0) and no plates are ordinary points.
+    """
+    p = (1 + r.square() - t.square()) / 2
+    t = t.clamp(min=LEAST_TRANSMITTANCE)
+    squared = (1 + r + t) * (1 + r - t) * (1 - r + t) * lost / (4 * t.square())
+    ratio, cosh = _hyperbolic(count, squared)
+    below = ratio * p + t * cosh
+    return r * ratio / below, t / below
+
+
+def _hyperbolic(count: Tensor, squared: Tensor) -> tuple[Tensor, Tensor]:
+    """sinh(count u) / sinh(u) and cosh(count u) from sinh(u)^2."""
+    edge = math.sqrt(torch.finfo(squared.dtype).eps)
+    sinh = squared.clamp(min=edge).sqrt()
+    exponent = (count * torch.asinh(sinh)).clamp(max=LARGEST_EXPONENT)
+    small = squared.clamp(max=edge)
+    square = count.square()
+    near_ratio = count * (1 + (square - 1) * small / 6)
+    near_cosh = 1 + square * small / 2
+    inside = squared < edge
+    ratio = torch.where(inside, near_ratio, torch.sinh(exponent) / sinh)
+    return ratio, torch.where(inside, near_cosh, torch.cosh(exponent))
+
+
+def surface_transmissivity(index: Tensor, angle: float) -> Tensor:
+    """Mean transmissivity of a surface for unpolarised light in a cone around its normal.
+
+    Args:
+        index: Refractive index n beneath the surface, above 1.
+        angle: Half angle of the cone in degrees, above 0 and at most 90.
+
+    Source:
+        Stern, Appl. Optics 3 (1964); Allen, Appl. Optics 12 (1973).
+    """
+    m = index.square()
+    p, q = m + 1, m - 1
+    s = math.sin(math.radians(angle)) ** 2
+    a, kappa = (index + 1).square() / 2, -q.square() / 4
+    root = torch.zeros_like(m) if angle == INSIDE else ((s - p / 2).square() + kappa).sqrt()
+    b = root - (s - p / 2)
+    return (_perpendicular(b, a, kappa) + _parallel(b, a, m, p, q)) / (2 * s)
+
+
+def _perpendicular(b: Tensor, a: Tensor, kappa: Tensor) -> Tensor:
+    def primitive(x: Tensor) -> Tensor:
+        return kappa.square() / (6 * x**3) + kappa / x - x / 2
+
+    return primitive(b) - primitive(a)
+
+
+def _parallel(b: Tensor, a: Tensor, m: Tensor, p: Tensor, q: Tensor) -> Tensor:
+    q2, at_b, at_a = q.square(), 2 * p * b - q.square(), 2 * p * a - q.square()
+    return (
+        -2 * m * (b - a) / p.square()
+        - 2 * m * p * torch.log(b / a) / q2
+        + m * (1 / b - 1 / a) / 2
+        + 16 * m.square() * (m.square() + 1) * torch.log(at_b / at_a) / (p**3 * q2)
+        + 16 * m**3 * (1 / at_b - 1 / at_a) / p**3
+    )
