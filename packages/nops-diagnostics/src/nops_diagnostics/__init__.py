@@ -8,7 +8,9 @@ Plots are matplotlib figures drawn without pyplot, so that nothing global is tou
 
 from nops_losses import relative_l2
 
+from nops_diagnostics._baselines import OracleFit, oracle_fit, pca_baseline
 from nops_diagnostics._bootstrap import Estimate, bootstrap_estimate
+from nops_diagnostics._collapse import CollapseReport, collapse_report, residual_ratio
 from nops_diagnostics._correlation import (
     CorrelationTime,
     correlation,
@@ -18,6 +20,7 @@ from nops_diagnostics._correlation import (
 from nops_diagnostics._decoded_errors import DecodedErrors, decoded_errors
 from nops_diagnostics._flow import FlowDrift, FlowQuantities, flow_drift, flow_quantities
 from nops_diagnostics._format import format_number
+from nops_diagnostics._identifiability import Identifiability, identifiability
 from nops_diagnostics._lead_errors import LeadErrors, lead_errors, plot_lead_errors
 from nops_diagnostics._machine import describe_machine
 from nops_diagnostics._metrics import mse, nmse, nrmse, skill, vrmse
@@ -31,6 +34,7 @@ from nops_diagnostics._plot_schedule import plot_schedule
 from nops_diagnostics._plot_scores import plot_correlation, plot_metric, plot_skill
 from nops_diagnostics._plot_training import Series, plot_training, read_series
 from nops_diagnostics._pod import ProperModes, proper_modes
+from nops_diagnostics._recovery import RecoveryReport, recovery_report
 from nops_diagnostics._report import Report
 from nops_diagnostics._rollout_errors import (
     RolloutErrors,
@@ -50,13 +54,17 @@ from nops_diagnostics._stability import TemporalStability, temporal_stability
 from nops_diagnostics._temporal_spectrum import TemporalSpectrum, temporal_spectrum
 
 __all__ = [
+    "CollapseReport",
     "CorrelationTime",
     "DecodedErrors",
     "Estimate",
     "FlowDrift",
     "FlowQuantities",
+    "Identifiability",
     "LeadErrors",
+    "OracleFit",
     "ProperModes",
+    "RecoveryReport",
     "Report",
     "RolloutErrors",
     "RolloutScores",
@@ -66,6 +74,7 @@ __all__ = [
     "TemporalStability",
     "bootstrap_estimate",
     "brmse",
+    "collapse_report",
     "correlation",
     "correlation_time",
     "correlation_times",
@@ -78,13 +87,16 @@ __all__ = [
     "flow_quantities",
     "format_number",
     "frmse",
+    "identifiability",
     "lead_errors",
     "lead_mean",
     "max_error",
     "mse",
     "nmse",
     "nrmse",
+    "oracle_fit",
     "paired_noise_floor",
+    "pca_baseline",
     "plot_anisotropic_spectra",
     "plot_correlation",
     "plot_decoded_errors",
@@ -102,7 +114,9 @@ __all__ = [
     "plot_training",
     "proper_modes",
     "read_series",
+    "recovery_report",
     "relative_l2",
+    "residual_ratio",
     "rollout_errors",
     "rollout_scores",
     "score_errors",
