@@ -15,7 +15,8 @@ from pathlib import Path
 
 from _harness import Claim, record
 from nops_train import Study
-from turbulence.comparison import Scored, by_arm, replayed_schedule, scored_runs
+from turbulence.comparison import Scored, by_arm, scored_runs
+from turbulence.replay import replayed_schedule
 
 FIGURES = ("field_error", "log_spectrum_error", "one_step_field_error")
 OURS, BASE = "schedule", "field"
@@ -76,7 +77,7 @@ def claims_of(arms: Mapping[str, Sequence[Scored]]) -> list[Claim]:
 
 def adaptations(one: Scored) -> int:
     """How often the schedule moved the weights."""
-    replay = replayed_schedule(one)
+    replay = replayed_schedule(one.run, one.config)
     return sum(event.kind == "adaptation" for event in replay.events) if replay else 0
 
 

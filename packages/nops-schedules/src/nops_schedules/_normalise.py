@@ -91,26 +91,40 @@ def normalised(
     Returns:
         The weight of each name in `losses`, not clamped.
     """
-    least = min(losses.values()) + eps  # q is in units of 1 / least, so that it cannot overflow
-    q = {n: (initial[n] if prior else 1.0) * (least / (v + eps)) for n, v in losses.items()}
+    values = list(losses.values())
+    first = [initial[name] for name in losses]
+    least = min(values) + eps  # q is in units of 1 / least, so that it cannot overflow
+    q = [least / (value + eps) for value in values]
+    if prior:
+        q = [weight * one for weight, one in zip(first, q, strict=True)]
+    factor = _factor(mode, least=least, q=q, values=values, first=first)
+    return {name: factor * one for name, one in zip(losses, q, strict=True)}
+
+
+def _factor(
+    mode: str, *, least: float, q: list[float], values: list[float], first: list[float]
+) -> float:
+    """What `q` is multiplied by."""
     if mode == "unit":
-        factor = 1.0 / least
-    elif mode == "mean":
-        factor = sum(initial[name] for name in losses) / sum(q.values())
-    else:
-        share = sum(q[name] * value for name, value in losses.items())
-        before = 1.0 if mode == "sum" else sum(initial[n] * v for n, v in losses.items())
-        factor = before / share if share else math.inf
-    return {name: factor * value for name, value in q.items()}
+        return 1.0 / least
+    if mode == "mean":
+        return sum(first) / sum(q)
+    share = sum([one * value for one, value in zip(q, values, strict=True)])
+    before = 1.0
+    if mode == "total":
+        before = sum([weight * value for weight, value in zip(first, values, strict=True)])
+    return before / share if share else math.inf
 
 
 def softmax_weights(scores: Mapping[str, float]) -> dict[str, float]:
     """Softmax over the m names times m: equal scores give 1 each."""
-    finite = {name: max(-_LARGEST, min(score, _LARGEST)) for name, score in scores.items()}
-    largest = max(finite.values())
-    parts = {name: math.exp(score - largest) for name, score in finite.items()}
-    factor = len(parts) / sum(parts.values())
-    return {name: factor * part for name, part in parts.items()}
+    values = list(scores.values())
+    if max(values) > _LARGEST or min(values) < -_LARGEST:
+        values = [max(-_LARGEST, min(value, _LARGEST)) for value in values]
+    largest = max(values)
+    parts = [math.exp(value - largest) for value in values]
+    factor = len(parts) / sum(parts)
+    return {name: factor * part for name, part in zip(scores, parts, strict=True)}
 
 
 @dataclass
@@ -137,8 +151,14 @@ class Clamp:
     def __call__(self, weights: Mapping[str, float]) -> dict[str, float]:
         """The weights within the limits; they are never renormalised. NaN becomes the least."""
         low, high = self.low, self.high
-        if acted := [name for name, weight in weights.items() if not low <= weight <= high]:
-            self._note(acted, weights)
+        for weight in weights.values():
+            if not low <= weight <= high:
+                return self._clamped(weights)
+        return dict(weights)
+
+    def _clamped(self, weights: Mapping[str, float]) -> dict[str, float]:
+        low, high = self.low, self.high
+        self._note([n for n, weight in weights.items() if not low <= weight <= high], weights)
         # `weight >= low` is false for NaN, which ends at `low`.
         return {
             name: low if not weight >= low else min(weight, high)
