@@ -426,7 +426,7 @@ class TestRefuses:
             ({"num_queries": 0}, ValueError, "num_queries must be at least 1"),
             ({"chunk_size": 0}, ValueError, "chunk_size must be at least 1"),
             ({"num_queries": 3, "query_strategy": "importance"}, ValueError, "without importance"),
-            ({"num_queries": 3, "grid_shape": (2, 4)}, ValueError, "2 x 4 has 8 points"),
+            ({"num_queries": 3, "grid_shape": (2, 4)}, ValueError, r"\(2, 4\) has 8 cells"),
             ({"mask": torch.ones(9, dtype=torch.bool)}, ValueError, r"\(2, 9\); got \(9,\)"),
             ({"mask": torch.ones(2)}, TypeError, "flags"),
             ({"field_weights": {"v": 1.0}}, ValueError, r"each of \['u'\]"),

@@ -35,6 +35,10 @@ def spectrum_error(
     summed over channels. For `pred = (1 + a) target` it is `(2 ln(1 + a))^2` in any unit and on
     any grid. Blind to phase and to the mean.
 
+    A figure beside the loss `nops_losses.log_spectrum_error`, which has the same formula: this one
+    also takes grids below 8 cells, computes float32 fields in float64, and then does not count
+    shells that hold their rounding alone.
+
     Args:
         pred: Prediction `[*leading, channel, *space]` any unit.
         target: Reference, same shape and unit.

@@ -12,7 +12,6 @@ from nops_losses._inverse_parts import (
     check_fields,
     decode_at,
     encode,
-    mask_of_points,
     mean_over_points,
     named,
     points_of,
@@ -20,6 +19,7 @@ from nops_losses._inverse_parts import (
     shares_of,
     squared_error,
 )
+from nops_losses._points import mask_of_points
 from nops_losses._queries import QuerySample, Strategy
 
 

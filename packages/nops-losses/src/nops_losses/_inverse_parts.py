@@ -183,22 +183,3 @@ def mean_over_points(values: Tensor, sample: QuerySample | None, keep: Tensor | 
     if keep is None:
         return mean.mean()
     return mean.sum() * keep.shape[-1] / keep.sum().clamp(min=1)
-
-
-def mask_of_points(mask: Tensor | None, *, samples: int, points: int) -> Tensor | None:
-    """A mask (sample,) or (sample, point) as one flag for each point, [B, N].
-
-    Raises:
-        ValueError: If it has another shape.
-        TypeError: If it does not hold flags.
-    """
-    if mask is None:
-        return None
-    if mask.dtype != torch.bool:
-        raise TypeError(f"mask must hold flags (torch.bool), got {mask.dtype}.")
-    if mask.shape not in ((samples,), (samples, points)):
-        raise ValueError(
-            f"mask has axes (sample,) or (sample, point), ({samples},) or ({samples}, {points}); got "
-            f"{tuple(mask.shape)}."
-        )
-    return (mask if mask.ndim == 2 else mask[:, None]).expand(samples, points)

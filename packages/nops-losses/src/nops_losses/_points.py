@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from nops_losses._checks import to_working_dtype
@@ -14,26 +15,34 @@ def read_points(field: Tensor, mask: Tensor | None, *, name: str) -> tuple[Tenso
     Raises:
         ValueError: If the field has not three axes, or the mask is neither one flag per sample nor
             one per sample and point.
-        TypeError: If the field is not real floating point.
+        TypeError: If the field is not real floating point, or the mask holds no flags.
     """
     if field.ndim != 3 or 0 in field.shape:
         raise ValueError(
             f"{name} has axes (sample, point, channel), none empty; got {tuple(field.shape)}."
         )
     values = to_working_dtype(field, name=name)
+    keep = mask_of_points(mask, samples=values.shape[0], points=values.shape[1])
+    return values if keep is None else values.where(keep[..., None], 0.0), keep
+
+
+def mask_of_points(mask: Tensor | None, *, samples: int, points: int) -> Tensor | None:
+    """A mask (sample,) or (sample, point) as one flag for each point, [B, N].
+
+    Raises:
+        ValueError: If it has another shape.
+        TypeError: If it does not hold flags.
+    """
     if mask is None:
-        return values, None
-    keep = _per_point(mask, tuple(values.shape[:2]))
-    return values.where(keep[..., None], 0.0), keep
-
-
-def _per_point(mask: Tensor, expected: tuple[int, ...]) -> Tensor:
-    if tuple(mask.shape) not in (expected, expected[:1]):
+        return None
+    if mask.dtype != torch.bool:
+        raise TypeError(f"mask must hold flags (torch.bool), got {mask.dtype}.")
+    if mask.shape not in ((samples,), (samples, points)):
         raise ValueError(
-            f"mask has one flag per sample, {expected[:1]}, or one per sample and point, {expected}; "
-            f"got {tuple(mask.shape)}."
+            f"mask has one flag per sample, ({samples},), or one per sample and point, ({samples}, "
+            f"{points}); got {tuple(mask.shape)}."
         )
-    return (mask if mask.ndim == 2 else mask[:, None]).expand(expected)
+    return (mask if mask.ndim == 2 else mask[:, None]).expand(samples, points)
 
 
 def checked_grid(grid_shape: Sequence[int], *, num_points: int) -> tuple[int, ...]:

@@ -1,10 +1,11 @@
 """What the sampling of query points refuses."""
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from nops_losses._points import checked_grid
 
 MAX_DIMS = 3  # of scattered points: 16 bits of each coordinate have to fit one number
 
@@ -29,13 +30,8 @@ def check_places(
     Raises:
         ValueError: Also if a strategy that needs one of them has neither.
     """
-    if grid_shape is not None and (
-        min(grid_shape, default=0) < 1 or math.prod(grid_shape) != points
-    ):
-        sizes = " x ".join(map(str, grid_shape))
-        raise ValueError(
-            f"grid_shape {sizes} has {math.prod(grid_shape)} points, but num_points is {points}."
-        )
+    if grid_shape is not None:
+        checked_grid(grid_shape, num_points=points)
     if positions is not None:
         _check_positions(positions, points, batch)
     if strategy == "stratified" and grid_shape is None and positions is None:
