@@ -37,11 +37,13 @@ from nops_physics._sentinel import SentinelBands
 from nops_physics._spectra import Spectra, SpectraNotFound, load_spectra
 from nops_physics._stations import line_of_sight, network_modes, sunflower_stations
 from nops_physics._taylor_green import TaylorGreen, taylor_green_exact
+from nops_physics._time_series import AdvectionDiffusion, Pendulum
 
 __all__ = [
     "DEFAULT_KINDS",
     "DOMAIN_NAMES",
     "Advection1D",
+    "AdvectionDiffusion",
     "Budget",
     "Burgers1D",
     "CanopyLayer",
@@ -58,6 +60,7 @@ __all__ = [
     "Mogi",
     "Okada",
     "Parameter",
+    "Pendulum",
     "PeriodicFlow",
     "Prospect",
     "RandomConvOperator",

@@ -57,7 +57,7 @@ class SentinelBands(nn.Module):
             table (with its name, row, column and what was expected).
 
     Source:
-        Centres and widths: ESA, Sentinel-2 MSI spectral responses, as of document S2-SRF 3.0.
+        Centres and widths: those published by ESA for the Sentinel-2A MSI, not yet compared with the original document.
     """
 
     wavelengths: Tensor
