@@ -23,7 +23,7 @@ from upt_inverse.config import UptConfig
 from upt_inverse.evaluation import INITIAL, PREVIOUS
 from upt_inverse.generation import ensure_data, settle_data
 from upt_inverse.report import load_evaluation, write_report
-from upt_inverse.training import NEUTRAL, train_in
+from upt_inverse.training import NEUTRAL, Parts, train_in
 
 FIGURES = {
     "latent_nrmse": "latent rollout",
@@ -45,11 +45,12 @@ def ablate(config: UptConfig, call: Invocation) -> None:
     resume = "auto" if call.resume == "never" else call.resume
     for name, own in children(config).items():
         print(f"\n{name}", flush=True)
+        parts = Parts.of(own)
         run = study.run(name, config=own, resume=resume, neutral=NEUTRAL)
         call.folder = run.path
         if world.is_main:
             study.update(config=config.model_dump(mode="json"))
-        train_in(run, own)
+        train_in(run, parts)
         if world.is_main:
             write_report(run)
     if world.is_main:

@@ -46,6 +46,7 @@ class Bundle:
     fields: FieldMap
     channels: tuple[str, ...]
     frame_interval: float
+    ranges: torch.Tensor  # of the scalars that condition the model: lowest value, width
     normaliser: Normaliser
     fingerprints: dict[str, str]  # of each file
     train: NormalisedBatches
@@ -100,6 +101,7 @@ def open_bundle(config: UptConfig) -> Bundle:
         fields=FieldMap.of(readers["train"]),
         channels=readers["train"].channels,
         frame_interval=round(interval, 6),
+        ranges=sources.ranges(),
         normaliser=normaliser,
         fingerprints=fingerprints,
         train=sources.drawn(),
@@ -114,6 +116,14 @@ class _Sources:
     def __init__(self, config: UptConfig, readers: dict[str, Any], normaliser: Normaliser) -> None:
         self._config, self._readers, self._normaliser = config, readers, normaliser
         self._columns = _columns(config, readers["train"])
+
+    def ranges(self) -> torch.Tensor:
+        """Lowest value and width of each scalar, `[2, parameter]`; the_well's reader maps its own."""
+        if self._config.data.source != "pdebench":
+            return torch.tensor([[0.0], [1.0]]).expand(2, len(self._columns))
+        values = self._readers["train"].parameters[:, self._columns]
+        width = values.amax(0) - values.amin(0)
+        return torch.stack([values.amin(0), width.where(width > 0, 1.0)])
 
     def drawn(self) -> NormalisedBatches:
         """Every window, in a new order each epoch."""
@@ -238,6 +248,7 @@ def build_forecaster(config: UptConfig, bundle: Bundle, model: UPT) -> Forecaste
         geometry=bundle.geometry,
         fields=bundle.fields,
         condition=config.model.condition,
+        ranges=bundle.ranges,
     )
 
 

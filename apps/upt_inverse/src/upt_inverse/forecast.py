@@ -25,22 +25,26 @@ class Forecaster:
         geometry: Grid of the frames.
         fields: Channels by field.
         condition: What conditions the model.
+        ranges: Lowest value and width of each scalar among those, `[2, parameter]`: they map to 0
+            and 1.
     """
 
     model: UPT
     geometry: Geometry
     fields: FieldMap
     condition: Sequence[str]
+    ranges: Tensor
 
     def states(self, frames: Tensor, start: Tensor, parameters: Tensor) -> States:
         """A window as states at every point."""
+        low, width = self.ranges.to(parameters)
         return States(
             values=flattened(frames),
             positions=self.geometry.positions.to(frames.device),
             fields=self.fields,
             history=self.model.config.history,
             start=start,
-            parameters=parameters,
+            parameters=(parameters - low) / width,
             names=self.condition,
         )
 

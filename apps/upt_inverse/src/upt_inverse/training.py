@@ -1,6 +1,7 @@
 """One run from data to report, read from top to bottom."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,9 @@ NEUTRAL = neutral_keys("evaluate", "arms", "seeds", "horizons")
 def train_run(config: UptConfig, call: Invocation) -> None:
     """Train, or go on; then, on one rank, evaluate and write the report."""
     config = settle_data(continued_config(config, call), explicit=call.explicit)
+    ensure_data(config)
+    join_world().barrier()  # the ranks share the shards: each waits for those of the others
+    parts = Parts.of(config)  # what is refused leaves no run behind
     run = RunFolder.open(
         call.runs,
         app=call.app,
@@ -54,19 +58,44 @@ def train_run(config: UptConfig, call: Invocation) -> None:
         neutral=NEUTRAL,
     )
     call.folder = run.path
-    ensure_data(config)
-    join_world().barrier()  # the ranks share the shards: each waits for those of the others
-    train_in(run, config)
+    train_in(run, parts)
     if join_world().is_main:
         print(f"Report: {write_report(run)}")
 
 
-def train_in(run: RunFolder, config: UptConfig) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a run is made of."""
+
+    config: UptConfig
+    bundle: Bundle
+    model: UPT
+    task: UptTask
+    learning_rate: Callable[[int, int], float]
+
+    @classmethod
+    def of(cls, config: UptConfig) -> "Parts":
+        """Built from a config that is settled.
+
+        Raises:
+            InputError: If settings fit neither each other nor the data.
+            LayoutError: If files are missing, damaged or do not fit each other.
+        """
+        bundle = open_bundle(config)
+        torch.manual_seed(config.train.seed)
+        model = build_model(config, bundle)
+        return cls(
+            config=config,
+            bundle=bundle,
+            model=model,
+            task=build_task(config, bundle, model),
+            learning_rate=learning_rate(config, steps_per_epoch=bundle.train.num_batches),
+        )
+
+
+def train_in(run: RunFolder, parts: Parts) -> None:
     """Train the run of a folder to its end; on one rank, evaluate it."""
-    bundle = open_bundle(config)
-    torch.manual_seed(config.train.seed)
-    model = build_model(config, bundle)
-    task = build_task(config, bundle, model)
+    config, bundle, model, task = parts.config, parts.bundle, parts.model, parts.task
     if line := describe_weighting(config):
         print(line)
     engine = Engine(
@@ -76,7 +105,7 @@ def train_in(run: RunFolder, config: UptConfig) -> None:
         config=config.train,
         run=run,
         optimizer=build_optimizer(config.train, model),
-        learning_rate=learning_rate(config, steps_per_epoch=bundle.train.num_batches),
+        learning_rate=parts.learning_rate,
         stateful={"normaliser": bundle.normaliser},
         fingerprint=bundle.fingerprints,
     )

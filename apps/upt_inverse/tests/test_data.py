@@ -1,0 +1,249 @@
+"""Data: solved, given in either layout, and everything about them that is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from nops_data import WellWriter
+from nops_physics import ColeHopf
+from nops_train import RunFolder, load_checkpoint, load_run_config
+from upt_inverse.build import build_model, build_task, open_bundle
+from upt_inverse.cli import main
+from upt_inverse.config import UptConfig
+
+POINTS, FRAMES = 32, 6
+
+
+def burgers_file(folder: Path, *, samples: int = 20, nu: float = 0.01) -> Path:
+    """Decaying waves in PDEBench's layout of Burgers, whose time axis is one entry longer."""
+    path = folder / f"1D_Burgers_Sols_Nu{nu}.hdf5"
+    x, t = (np.arange(POINTS) + 0.5) / POINTS, 0.05 * np.arange(FRAMES + 1)
+    phase = np.random.default_rng(0).random((samples, 1, 1))
+    wave = np.sin(2 * np.pi * (x + phase - t[:FRAMES, None])) * np.exp(-t[:FRAMES, None])
+    with h5py.File(path, "w") as file:
+        file["tensor"] = wave.astype("f4")
+        file["x-coordinate"], file["t-coordinate"] = x.astype("f4"), t.astype("f4")
+    return path
+
+
+def flow_folder(folder: Path, *, shape: tuple[int, ...] = (8, 8), boundary: str = "wall") -> Path:
+    """A velocity and a pressure in the_well's layout, not made by us."""
+    times, rng = 0.5 * np.arange(5), np.random.default_rng(1)
+    writer = WellWriter(folder, dataset_name="flow", spatial_dims=("x", "y"), boundary=boundary)
+    for split, count in (("train", 4), ("valid", 2), ("test", 2)):
+        fields = {
+            "pressure": rng.normal(size=(count, 5, *shape)).astype("f4"),
+            "velocity": rng.normal(size=(count, 5, *shape, 2)).astype("f4"),
+        }
+        writer.write(split, fields, times, parameters={"viscosity": rng.random(count)})
+    return folder
+
+
+GRID4 = ["--model.patch_size=4"]
+PDE = ["--data.source=pdebench", "--data.pde=burgers", *GRID4]
+
+
+def test_the_solved_data_are_the_equation(data_folder: Path, build: Callable[..., Any]) -> None:
+    batch = next(iter(build().bundle.test.batches(epoch=0)))
+    normaliser = build().bundle.normaliser
+    frames = normaliser.denormalise(batch["frames"], channel_dim=-2).double()
+    x = torch.arange(64, dtype=torch.float64) / 64
+    modes = torch.fft.rfft(frames[0, 0, 0], norm="forward")
+
+    def start(points: torch.Tensor) -> torch.Tensor:
+        waves = 2 * torch.pi * torch.arange(1, 5, dtype=torch.float64) * points[..., None]
+        cosine, sine = modes[1:5].real, modes[1:5].imag
+        return 2 * (cosine * waves.cos() - sine * waves.sin()).sum(-1)
+
+    exact = ColeHopf(start, viscosity=0.05)(x, 0.3)
+    torch.testing.assert_close(frames[0, 3, 0], exact, rtol=0.0, atol=1e-5)  # stored in float32
+
+
+def test_generate_goes_on_and_verifies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [f"--data.num_{split}=2" for split in ("train", "valid", "test")]
+    words += ["--data.shape=64", "--data.viscosity=0.05"]
+    assert main(["generate", *words]) == 0
+    assert main(["generate", *words]) == 0
+    assert "0 trajectories written, 6 kept" in capsys.readouterr().out
+    assert main(["generate", "--verify", *words]) == 0
+    assert "6 checksums match; " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("pde", ["advection", "diffusion_reaction"])
+def test_the_other_equations_train(run_app: Callable[..., int], pde: str, tmp_path: Path) -> None:
+    shape = "8,8" if pde == "diffusion_reaction" else "32"
+    sizes = ["--data.num_train=2", "--data.num_valid=2", "--data.num_test=2"]
+    words = [*sizes, "--data.num_steps=3", f"--data.pde={pde}", f"--data.shape={shape}"]
+    folder = tmp_path / "made"
+    assert run_app("generate", *words, *GRID4, data=folder) == 0
+    assert run_app("train", *GRID4, "--train.epochs=1", "--train.warmup_steps=0", data=folder) == 0
+    run = RunFolder.at("runs/upt-inverse/tiny")
+    assert run.config["data"]["pde"] == pde
+    assert run.summary()["metrics"]["latent_nrmse"] > 0
+
+
+def test_a_published_file_trains_and_rolls_out(run_app: Callable[..., int], tmp_path: Path) -> None:
+    path = burgers_file(tmp_path)
+    words = [*PDE, "--train.epochs=1", "--train.warmup_steps=0", "--data.dt=0.05"]
+    assert run_app("train", *words, data=path) == 0
+    run = RunFolder.at("runs/upt-inverse/tiny")
+    data = run.config["data"]
+    found = [data[name] for name in ("num_train", "num_valid", "num_test", "num_steps")]
+    assert found == [16, 2, 2, 5]
+    assert main(["rollout", str(run.path)]) == 0
+    with h5py.File(run.path / "rollout.h5") as file:  # cell centres, as in the file
+        np.testing.assert_allclose(file["positions"][:, 0], (np.arange(32) + 0.5) / 32, atol=1e-6)
+
+
+def test_files_of_others_in_the_wells_layout_train_with_their_vectors_and_scalars(
+    run_app: Callable[..., int], tmp_path: Path
+) -> None:
+    folder = flow_folder(tmp_path / "flow")
+    penalties = ["--loss.L_divergence=0.1", "--loss.divergence_field=velocity"]
+    words = [*GRID4, "--model.condition=viscosity,time", "--train.epochs=1", *penalties]
+    assert run_app("train", *words, "--train.warmup_steps=0", data=folder) == 0
+    run = RunFolder.at("runs/upt-inverse/tiny")
+    assert run.config["data"]["source"] == "well"
+    assert run.config["data"]["dt"] == 0.5
+    heads = [k for k in load_checkpoint(run.path / "checkpoints")["model"] if "conditioner" in k]
+    assert len({name.split(".")[2] for name in heads}) == 2
+    # five frames: four steps, and the time table ends there
+    assert main(["rollout", str(run.path), "--steps", "4"]) == 0
+    assert main(["rollout", str(run.path), "--steps", "5"]) == 2
+
+
+def test_a_rollout_beyond_the_time_table_names_the_longest(
+    build: Callable[..., Any], run_app: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_app("train", "--model.condition=time", "--train.epochs=1") == 0
+    capsys.readouterr()
+    assert main(["rollout", "runs/upt-inverse/tiny", "--steps", "6"]) == 2
+    assert "at most 4 steps" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--data.dt=0.2"], ("data.dt = 0.2", "0.1")),
+        (["--data.num_train=9"], ("data.num_train = 9", "4")),
+        (["--model.patch_size=5"], ("patch_size=5", "4 and 8")),
+        (["--model.tokens=20"], ("tokens=20", "8 patches")),
+        (["--model.condition=rate"], ("'rate'", "time")),
+        (["--loss.L_boundary=1"], ("L_boundary", "periodic")),
+        (["--loss.L_divergence=1", "--loss.divergence_field=w"], ("divergence_field = w", "u (1)")),
+        (["--train.freeze=nothing.*"], ("train.freeze",)),
+        (["--train.warmup_steps=99"], ("train.warmup_steps",)),
+    ],
+)
+def test_what_does_not_fit_the_data_ends_with_2(
+    run_app: Callable[..., int],
+    words: list[str],
+    parts: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run_app("train", *words) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert all(part in told for part in parts), told
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--data.dt=0.1"], ("data.dt = 0.1", "0.05")),
+        (["--data.pde=advection"], ("beta",)),
+        (["--data.pde=diffusion_sorption"], ("expected",)),
+        (["--data.time_stride=50"], ("time_stride",)),
+    ],
+)
+def test_published_files_that_do_not_fit_end_with_2(
+    run_app: Callable[..., int],
+    tmp_path: Path,
+    words: list[str],
+    parts: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = burgers_file(tmp_path)
+    given = {word.split("=")[0] for word in words}
+    rest = [word for word in PDE if word.split("=")[0] not in given]
+    assert run_app("train", *rest, *words, data=path) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert all(part in told for part in parts), told
+
+
+def test_a_truncated_file_is_named(
+    run_app: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = burgers_file(tmp_path)
+    path.write_bytes(path.read_bytes()[:2000])
+    assert run_app("train", *PDE, data=path) == 2
+    assert path.name in "".join(capsys.readouterr().err.split())
+
+
+def test_files_of_several_viscosities_need_a_model_that_is_told(
+    run_app: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "both"
+    folder.mkdir()
+    burgers_file(folder, nu=0.01)
+    burgers_file(folder, nu=0.1)
+    assert run_app("train", *PDE, data=folder) == 2
+    assert "'nu'" in capsys.readouterr().err
+    assert not Path("runs").exists()
+    words = ["--model.condition=nu", "--train.epochs=1", "--train.warmup_steps=0"]
+    assert run_app("train", *PDE, *words, data=folder) == 0
+    config = load_run_config(UptConfig, Path("runs/upt-inverse/tiny"))
+    bundle = open_bundle(config)
+    task = build_task(config, bundle, build_model(config, bundle))
+    batches = [*bundle.valid.batches(epoch=0), *bundle.test.batches(epoch=0)]
+    told = torch.cat([task.states(batch).parameters for batch in batches])
+    assert sorted(set(told.flatten().tolist())) == [0.0, 1.0]  # in the order of 1, as asked for
+
+
+def test_an_uneven_grid_is_refused(tmp_path: Path, run_app: Callable[..., int]) -> None:
+    path = burgers_file(tmp_path)
+    with h5py.File(path, "r+") as file:
+        file["x-coordinate"][3] += 0.01
+    assert run_app("train", *PDE, data=path) == 2
+
+
+def test_data_that_changed_under_a_run_are_refused(
+    trained: Path, tmp_path: Path, data_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    words = ["--data.num_train=4", "--data.num_valid=2", "--data.num_test=3"]
+    size = ["--data.num_steps=4", "--data.shape=64", "--data.viscosity=0.05", "--data.seed=9"]
+    assert main(["generate", f"--data={other}", *words, *size]) == 0
+    assert main(["rollout", str(trained), f"--data={other}"]) == 2
+    assert "normalised with mean" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", "no point"), ("0.1,0.2\n", "1 coordinates"), ("0.1\nx\n", "line 2"), ("nan\n", "nan")],
+)
+def test_bad_query_files_are_named_with_their_line(
+    trained: Path, tmp_path: Path, text: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text(text)
+    assert main(["rollout", str(trained), "--queries", str(path)]) == 2
+    assert words in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_without_a_checkpoint_or_an_evaluation_is_told(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "empty"
+    run.mkdir()
+    (run / "config.yaml").write_text((trained / "config.yaml").read_text())
+    assert main(["evaluate", str(run)]) == 2
+    assert "no checkpoint" in capsys.readouterr().err
+    assert main(["report", str(run)]) == 2
+    assert "not evaluated yet" in capsys.readouterr().err
