@@ -57,7 +57,8 @@ class SentinelBands(nn.Module):
             table (with its name, row, column and what was expected).
 
     Source:
-        Centres and widths: those published by ESA for the Sentinel-2A MSI, not yet compared with the original document.
+        Centres and widths: those published by ESA for the Sentinel-2A MSI, not yet compared with
+        the original document.
     """
 
     wavelengths: Tensor
