@@ -49,7 +49,7 @@ class LeafOptics(NamedTuple):
     transmittance: Float[Tensor, "*batch wavelength"]
 
 
-def check_version(spectra: Spectra, version: Version) -> tuple[str, ...]:
+def check_version(spectra: Spectra, version: str) -> tuple[str, ...]:
     """The constituents of a version, if these constants have them."""
     if version not in CONSTITUENTS:
         raise ValueError(f"version needs to be one of {', '.join(CONSTITUENTS)}, got {version!r}")
