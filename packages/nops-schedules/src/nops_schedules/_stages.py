@@ -78,8 +78,7 @@ class Stages:
         end, unit = self._ends[self.stage], self.observes
         self._scheme.observe(values, epoch=epoch, step=step, split=split)
         if callable(end) and unit is not None and end(epoch, step, dict(values)):
-            # What is observed once per epoch comes after its last step, with the number of the next.
-            self._next(epoch, step + 1 if unit == "step" else step)
+            self._next(epoch, step)
 
     def state_dict(self) -> dict[str, Any]:
         """The stage in charge, and the states of all."""
