@@ -29,7 +29,9 @@ from nops_schedules.gradient import (
     GradNorm,
     InverseDirichlet,
     LearningRateAnnealing,
+    MomentumConFIG,
     NTKWeights,
+    PCGrad,
     UncertaintyWeights,
 )
 from nops_testing.contract import CUTS, check_round_trip, stateful_classes, through_file
@@ -319,7 +321,49 @@ class OfImpartial(OfUncertainty):
         return UncertaintyWeights(THREE, form="imtl_l")
 
 
-GRADIENT_CASES = [OfGradients, OfAnnealing, OfDirichlet, OfGradNorm, OfKernel]
+class OfSurgery(OfGradients):
+    """Joint gradients that depend on what was drawn before, and on a base that was asked."""
+
+    def make(self):
+        return PCGrad(THREE, base=CurriculumRamp(dict.fromkeys(THREE, 1.0), ramped=["b"], delay=2))
+
+    def advance(self, step):
+        self.state.weights(epoch=step, step=step)
+        self.join(self.state, step)
+        if step == 3:
+            self.state.discard_update()
+
+    def join(self, weighting, step):
+        x = torch.zeros(2, requires_grad=True, dtype=torch.float64)
+        rows = draws(step, 3, 2) - 0.5
+        weighting.backward(dict(zip(THREE, rows @ x, strict=True)), [x])
+        return x.grad.tolist()
+
+    def observe(self):
+        again = self.make()
+        again.load_state_dict(self.state.state_dict())
+        return [self.join(again, 9), self.state.weights(epoch=9, step=9)]
+
+
+class OfMomenta(OfGradients):
+    """Running means of gradients; a restored object gives the same bits as one that never stopped."""
+
+    covers = "MomentumConFIG"
+
+    def make(self):
+        return MomentumConFIG(THREE[:2])
+
+    def advance(self, step):
+        x = torch.zeros(3, requires_grad=True, dtype=torch.float64)
+        self.state.backward({THREE[step % 2]: (draws(step, 3) - 0.5) @ x}, [x])
+        if step == 3:
+            self.state.discard_update()
+
+    def observe(self):
+        return self.state.state_dict()
+
+
+GRADIENT_CASES = [OfGradients, OfAnnealing, OfDirichlet, OfGradNorm, OfKernel, OfSurgery, OfMomenta]
 CASES = [
     OfConstantWeights,
     OfCurriculum,
@@ -336,7 +380,7 @@ CASES = [
     OfUncertainty,
     OfImpartial,
 ]
-BASES = {"BalancedWeights"}  # covered by all that inherit from them
+BASES = {"Aggregator", "BalancedWeights"}  # covered by all that inherit from them
 
 
 @pytest.mark.parametrize("cut", CUTS)

@@ -7,9 +7,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nops_schedules.gradient._aggregators import IMTLG as IMTLG
+    from nops_schedules.gradient._aggregators import MGDA as MGDA
+    from nops_schedules.gradient._aggregators import AlignedMTL as AlignedMTL
+    from nops_schedules.gradient._aggregators import CAGrad as CAGrad
+    from nops_schedules.gradient._aggregators import ConFIG as ConFIG
+    from nops_schedules.gradient._aggregators import PCGrad as PCGrad
+    from nops_schedules.gradient._aggregators import UPGrad as UPGrad
     from nops_schedules.gradient._backward import gradient_stats as gradient_stats
     from nops_schedules.gradient._backward import jacobian as jacobian
     from nops_schedules.gradient._grad_norm import GradNorm as GradNorm
+    from nops_schedules.gradient._momentum import MomentumConFIG as MomentumConFIG
     from nops_schedules.gradient._norms import GradientNormWeights as GradientNormWeights
     from nops_schedules.gradient._norms import InverseDirichlet as InverseDirichlet
     from nops_schedules.gradient._norms import LearningRateAnnealing as LearningRateAnnealing
@@ -17,22 +25,38 @@ if TYPE_CHECKING:
     from nops_schedules.gradient._uncertainty import UncertaintyWeights as UncertaintyWeights
 
 _MODULES = {
+    "AlignedMTL": "_aggregators",
+    "CAGrad": "_aggregators",
+    "ConFIG": "_aggregators",
     "GradNorm": "_grad_norm",
     "GradientNormWeights": "_norms",
+    "IMTLG": "_aggregators",
     "InverseDirichlet": "_norms",
     "LearningRateAnnealing": "_norms",
+    "MGDA": "_aggregators",
+    "MomentumConFIG": "_momentum",
     "NTKWeights": "_ntk",
+    "PCGrad": "_aggregators",
+    "UPGrad": "_aggregators",
     "UncertaintyWeights": "_uncertainty",
     "gradient_stats": "_backward",
     "jacobian": "_backward",
 }
 
 __all__ = [
+    "IMTLG",
+    "MGDA",
+    "AlignedMTL",
+    "CAGrad",
+    "ConFIG",
     "GradNorm",
     "GradientNormWeights",
     "InverseDirichlet",
     "LearningRateAnnealing",
+    "MomentumConFIG",
     "NTKWeights",
+    "PCGrad",
+    "UPGrad",
     "UncertaintyWeights",
     "gradient_stats",
     "jacobian",
