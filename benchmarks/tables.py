@@ -17,6 +17,13 @@ ERRORS = {
     "one_step_field_error": "field error, one step",
 }
 
+ROLLOUTS = {
+    "latent_nrmse": "latent rollout",
+    "image_nrmse": "image rollout",
+    "one_step_nrmse": "one step",
+    "reconstruction_nrmse": "reconstruction",
+}
+
 
 def main() -> None:
     """Claims of every result, then the tables of the studies."""
@@ -34,6 +41,9 @@ def main() -> None:
                 print(f"\n### {domain}\n\n{study(table)}")
         if path.stem == "turbulence_study":
             print(f"\n{arms(document['details'])}\n\n{differences(document['details'])}")
+        if path.stem == "upt_study":
+            for equation, held in document["details"].items():
+                print(f"\n### {equation}\n\n{ablation(held)}")
 
 
 def machine(facts: dict) -> str:
@@ -71,6 +81,19 @@ def differences(details: dict) -> str:
         cells = (difference(held[n]) for n in ERRORS)
         lines.append(f"| `{arm}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def ablation(details: dict) -> str:
+    """Mean ± deviation over seeds of each horizon and arm, the verdicts, and the baselines."""
+    lines = ["| horizon | arm | " + " | ".join(ROLLOUTS.values()) + " |", "|---" * 6 + "|"]
+    for horizon, held in details["horizons"].items():
+        for arm, row in held["arms"].items():
+            cells = (f"{row[n]['mean']:.3f} ± {row[n]['std']:.3f}" for n in ROLLOUTS)
+            lines.append(f"| {horizon} | `{arm}` | " + " | ".join(cells) + " |")
+    for name, value in details["baselines"].items():
+        lines.append(f"| | {name} | {value:.3f} | | | |")
+    effects = (f"- Horizon {h}: {held['effect']}." for h, held in details["horizons"].items())
+    return "\n".join([*lines, "", *effects])
 
 
 def difference(held: dict) -> str:

@@ -1,0 +1,86 @@
+"""The ablation of the inverse losses: arms none, enc, dec and both over seeds 0 to 2, two equations.
+
+`python benchmarks/upt_study.py [--runs DIR]` trains each equation at horizon 1 and at its default one,
+48 runs in all, and writes `results/upt_study.json`: mean and standard deviation over seeds of the
+nRMSE of decoded free rollouts, single steps and reconstructions, beside both kinds of persistence. A
+study that is finished in `DIR/upt-inverse` is taken as it is; one that was begun goes on.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from _harness import Claim, record
+from nops_train import RunFolder
+from turbulence_study import spread
+from upt_inverse.ablation import BASELINES, FIGURES, effect, scored
+
+STUDIES = {
+    "burgers": ("ablation", "1,4"),
+    "diffusion_reaction": ("diffusion_reaction", "1,3"),
+}  # preset, and horizons with the default last
+Runs = dict[tuple[int, str], list[RunFolder]]
+
+
+def main() -> None:
+    """Train what is missing, then tabulate."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", default="runs")
+    root = Path(parser.parse_args().runs)
+    studies: dict[str, Runs] = {}
+    for pde, (preset, horizons) in STUDIES.items():
+        name = f"{pde}_ablation"
+        command = [sys.executable, "-m", "upt_inverse", "ablate", "--preset", preset]
+        words = ["--runs", str(root), "--name", name, f"--horizons={horizons}"]
+        subprocess.run([*command, *words], check=True)
+        studies[pde] = scored(root / "upt-inverse" / name)
+    claims = [claim for pde, runs in studies.items() for claim in claims_of(pde, runs)]
+    record("upt_study", claims, {pde: details(runs) for pde, runs in studies.items()})
+
+
+def claims_of(pde: str, runs: Runs) -> list[Claim]:
+    """Mean + spread of arm `both` at the default horizon, over each kind of persistence."""
+    held = spread(figures(runs[max(runs)[0], "both"], "latent_nrmse"))
+    worst = float(held["mean"]) + float(held["std"])  # type: ignore[arg-type]
+    baselines = runs[max(runs)[0], "both"][0].summary()["baselines"]
+    return [
+        {
+            "claim": f"{pde}: latent rollout, mean + spread, over {label}",
+            "value": worst / baselines[f"{name}_nrmse"],
+            "bar": 1.0,
+            "kind": "at_most",
+        }
+        for name, label in BASELINES.items()
+    ]
+
+
+def figures(runs: list[RunFolder], name: str) -> list[float]:
+    """One figure of each run."""
+    return [run.summary()["metrics"][name] for run in runs]
+
+
+def details(runs: Runs) -> dict:
+    """By horizon: every arm, and whether the inverse losses have an effect; then the baselines."""
+    horizons = sorted({horizon for horizon, _ in runs})
+    first = next(iter(runs.values()))[0].summary()["baselines"]
+    return {
+        "horizons": {
+            str(horizon): {
+                "arms": {
+                    arm: {name: spread(figures(group, name)) for name in FIGURES}
+                    for (steps, arm), group in runs.items()
+                    if steps == horizon
+                },
+                "effect": effect(
+                    {arm: figures(runs[horizon, arm], "latent_nrmse") for arm in ("both", "none")}
+                )[1],
+            }
+            for horizon in horizons
+        },
+        "baselines": first,
+    }
+
+
+if __name__ == "__main__":
+    main()
