@@ -35,7 +35,11 @@ def run_both(path, folder):
         )
         for rank in (0, 1)
     ]
-    told = [process.communicate(timeout=120)[1] for process in started]
+    try:
+        told = [process.communicate(timeout=120)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
     assert [process.returncode for process in started] == [0, 0], told
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 

@@ -3,12 +3,7 @@
 `python two_processes_values.py RANK FOLDER` writes `FOLDER/RANK.json`.
 """
 
-import json
-import sys
-from pathlib import Path
-
 import torch
-import torch.distributed as dist
 from nops_schedules import (
     AdaptiveLossWeights,
     AutoSelect,
@@ -55,24 +50,11 @@ def trace(make, mean_of):
     return found
 
 
-def mean_over_both(share):
-    """The mean over all samples, from (sum, count) of each process's share."""
-
-    def mean(values):
-        mine = values[share]
-        total = torch.stack((mine.sum(), torch.tensor(float(len(mine)), dtype=torch.float64)))
-        dist.all_reduce(total)
-        return float(total[0] / total[1])
-
-    return mean
-
-
 if __name__ == "__main__":
-    rank, folder = int(sys.argv[1]), Path(sys.argv[2])
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    mean = mean_over_both(SHARES[rank])
-    told = {name: trace(make, mean) for name, make in SCHEMES.items()}
-    (folder / f"{rank}.json").write_text(json.dumps(told))
-    dist.barrier()
-    dist.destroy_process_group()
+    from two_processes_meet import main, mean_over_both
+
+    main(
+        lambda rank: {
+            name: trace(make, mean_over_both(SHARES[rank])) for name, make in SCHEMES.items()
+        }
+    )

@@ -2,14 +2,11 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from nops_physics._forward_model import ForwardModel, Quantity
-
-Method = Literal["rk4", "euler"]
 
 SWING = (Quantity(name="omega", unit="rad/s", low=math.pi / 8, high=9 * math.pi / 8),)
 FORCING = (
@@ -47,7 +44,7 @@ class Pendulum(ForwardModel):
     """
 
     def __init__(
-        self, *, steps: int = 50, dt: float = 0.05, method: Method = "rk4", forced: bool = False
+        self, *, steps: int = 50, dt: float = 0.05, method: str = "rk4", forced: bool = False
     ) -> None:
         super().__init__(SWING + FORCING if forced else SWING, inputs=(START,))
         _check_steps("Pendulum", steps, dt=dt)
