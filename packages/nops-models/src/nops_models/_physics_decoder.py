@@ -20,8 +20,15 @@ MEMBERS = (
 )
 
 
+class _SeesBuffers(type(Protocol)):
+    """A protocol asks a class for its members, from Python 3.12 on; buffers are with the object."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return all(hasattr(instance, name) for name in MEMBERS)
+
+
 @runtime_checkable
-class PhysicsDecoder(Protocol):
+class PhysicsDecoder(Protocol, metaclass=_SeesBuffers):
     """A differentiable `nn.Module` from P physical parameters to D outputs, that declares itself.
 
     It keeps no state between calls: any batch size may follow any other.
