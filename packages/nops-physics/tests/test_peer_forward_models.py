@@ -67,7 +67,8 @@ def test_canopy(prospect, mean):
     if mean is None:
         weights, theirs = "uniform", {"typelidf": 1, "lidfa": 0.0, "lidfb": 0.0}
     else:
-        weights, theirs = prosail.FourSAIL.campbell(mean, 18), {"typelidf": 2, "lidfa": mean}
+        weights = prosail.FourSAIL.campbell(mean, 18).tolist()
+        theirs = {"typelidf": 2, "lidfa": mean}
     sail, soil = FourSail(leaf_angles=weights), prospect.wavelengths.sqrt() / 100
     for row in rows:
         lai, tts, tto, psi = torch.rand(4, dtype=torch.float64, generator=generator).tolist()
