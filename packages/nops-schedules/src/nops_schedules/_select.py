@@ -6,6 +6,7 @@ from typing import Any
 
 from nops_schedules._adaptive import AdaptiveLossWeights
 from nops_schedules._check import number, positive
+from nops_schedules._composite import Composite
 from nops_schedules._evidence import GradientNotes, LossWindow
 from nops_schedules._names import did_you_mean, qualified_name
 from nops_schedules._normalise import checked_names, first_weights
@@ -17,7 +18,7 @@ CHOICES = ("ConFIG", "GradientNormWeights", "ReLoBRaLo", "fixed")
 _BY_GRADIENTS = CHOICES[:2]
 
 
-class AutoSelect:
+class AutoSelect(Composite):
     """Constant weights for a window, and then the scheme that what was seen there asks for.
 
     | seen | scheme |
@@ -104,11 +105,6 @@ class AutoSelect:
             if name not in self._candidates:
                 gradient_scheme(name)
         self._notes.add(stats)
-
-    @property
-    def active_weighting(self) -> Any:
-        """The weighting in charge."""
-        return getattr(self._scheme, "active_weighting", None) or self._scheme
 
     @property
     def observes(self) -> str | None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nops_schedules._check import flag
+from nops_schedules._composite import Composite
 from nops_schedules._names import qualified_name
 from nops_schedules._restore import check_same
 
@@ -12,7 +13,7 @@ VERSION = 1
 Until = int | Callable[[int, int, Mapping[str, float]], bool] | None
 
 
-class Stages:
+class Stages(Composite):
     """Weightings that take turns: each until a step, or until what it observes says so.
 
     A bound is exclusive and 0-based: `(2000, a), (None, b)` has `a` for the steps 0 to 1999. A predicate is
@@ -49,11 +50,6 @@ class Stages:
 
     def __repr__(self) -> str:
         return f"Stages({self.stage + 1} of {len(self._schemes)}: {self._scheme})"
-
-    @property
-    def active_weighting(self) -> Any:
-        """The weighting in charge."""
-        return getattr(self._scheme, "active_weighting", None) or self._scheme
 
     @property
     def observes(self) -> str | None:
