@@ -126,23 +126,33 @@ class Terms:
         return step.states.index(1) < self._num_steps
 
     def _rollout(self, step: TrainingStep) -> Tensor:
-        """Mean over the states 2 to K of a latent unroll, each decoded at points of its own."""
-        latent, errors = step.next_latent, []
-        count = max(1, round(self._loss.rollout_queries * self._geometry.num_points))
+        """Mean over the states 2 to K of a latent unroll, each at points of its own, decoded at once."""
+        aheads = range(2, self._loss.rollout_horizon + 1)
+        conditions = [step.states.condition(ahead - 1) for ahead in aheads]
+        latents = [step.next_latent]
+        for condition in conditions:
+            latents.append(step.model.step(latents[-1], condition=condition))
+        latent = torch.cat(latents[1:])
+        known = [condition for condition in conditions if condition is not None]
+        condition = torch.cat(known) if known else None
+        places, targets = zip(*(self._rollout_points(step, ahead) for ahead in aheads), strict=True)
+        where = torch.cat(places)
+        target = {name: torch.cat([part[name] for part in targets]) for name in targets[0]}
+        chunk = self._loss.chunk_size
+        pred = step.decode(where, latent, condition=condition, chunk_size=chunk)
+        return _field_error(pred, target, latent, where)
+
+    def _rollout_points(self, step: TrainingStep, ahead: int) -> tuple[Tensor, Fields]:
+        """Where a state of the unroll is compared, `[B, Q, d]`, and the true fields there."""
+        where, target = step.everywhere.positions, step.everywhere.at(ahead)
+        samples, _, of, _ = step.everywhere.values.shape
+        count = max(1, round(self._loss.rollout_queries * of))
+        if count == of:
+            return where.expand(samples, -1, -1), target
         strategy = self._loss.query_sampling.strategy
         assert strategy is not None
-        for ahead in range(2, self._loss.rollout_horizon + 1):
-            condition = step.states.condition(ahead - 1)
-            latent = step.model.step(latent, condition=condition)
-            where, target = step.everywhere.positions, step.everywhere.at(ahead)
-            if count < self._geometry.num_points:
-                drawn = step.points(ahead, count=count, strategy=strategy)
-                where = drawn.gather(where)
-                target = {name: drawn.gather(values) for name, values in target.items()}
-            chunk = self._loss.chunk_size
-            pred = step.decode(where, latent, condition=condition, chunk_size=chunk)
-            errors.append(_field_error(pred, target, latent, where))
-        return torch.stack(errors).mean()
+        drawn = step.points(ahead, count=count, strategy=strategy)
+        return drawn.gather(where), {name: drawn.gather(values) for name, values in target.items()}
 
     def _forward_latent(self, step: TrainingStep) -> Tensor:
         target = step.target_latent
