@@ -1,9 +1,7 @@
 """The schedule under the engine: cut at every step, and on two ranks, it decides the same."""
 
 import json
-import os
-import subprocess
-import sys
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import torch
 import torch.distributed as dist
 from nops_models import FNO, FNOConfig
 from nops_schedules import FlexibleLossScheduler, SchedulerParams
+from nops_testing.ranks import run_ranks
 from nops_train import Engine, ListSource, RunFolder, TrainConfig, load_checkpoint, read_events
 from turbulence.config_loss import MEASURED_SCALE, LossConfig
 from turbulence.gradients import GradientNorms
@@ -126,33 +125,18 @@ def test_two_ranks_with_unequal_shards_hold_equal_weights(
     data_folder: Path, tmp_path: Path
 ) -> None:
     script = Path(__file__).with_name("two_ranks.py")
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")}
-    for name, start in (("one", []), ("two", torchrun)):
-        (tmp_path / name).mkdir()
-        words = [
-            *(f"--data={data_folder}", "--runs=runs", "--name=study", "--arms=schedule"),
-            # three windows to validate on: two for the first rank, one for the second
-            *("--data.num_valid=1", "--train.unroll=3", "--train.batch_size=4"),
-            *("--model.base_channels=4", "--model.afno_groups=2", "--model.modes=3"),
-            *("--train.epochs=6", "--train.steps_per_epoch=2", "--train.device=cpu"),
-            *("--weighting.min_epochs_before_adapt=1", "--loss.spectrum_scale=auto"),
-            *("--evaluate.rollout=4", "--evaluate.lead_window=1,2", "--evaluate.bootstrap=20"),
-        ]
-        done = subprocess.run(
-            [sys.executable, *start, str(script), str(tmp_path / name), "train", *words],
-            cwd=tmp_path / name,
-            env={**environment, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-    first, second, alone = (
-        json.loads((tmp_path / file).read_text())
-        for file in ("two/0.json", "two/1.json", "one/alone.json")
-    )
+    words = [
+        *(f"--data={data_folder}", "--name=study", "--arms=schedule"),
+        # three windows to validate on: two for the first rank, one for the second
+        *("--data.num_valid=1", "--train.unroll=3", "--train.batch_size=4"),
+        *("--model.base_channels=4", "--model.afno_groups=2", "--model.modes=3"),
+        *("--train.epochs=6", "--train.steps_per_epoch=2", "--train.device=cpu"),
+        *("--weighting.min_epochs_before_adapt=1", "--loss.spectrum_scale=auto"),
+        *("--evaluate.rollout=4", "--evaluate.lead_window=1,2", "--evaluate.bootstrap=20"),
+    ]
+    run_ranks(script, [tmp_path, "train", *words, f"--runs={tmp_path / 'two'}"])
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    alone = runpy.run_path(str(script))["follow"](["train", *words, f"--runs={tmp_path / 'one'}"])
     assert first == second
     assert first[-1]["weights"]["spectrumError"] > 0
     assert len(first) == len(alone) == 6

@@ -1,6 +1,6 @@
 """One of two ranks: `turbulence` with the words given, and what its schedule saw and decided.
 
-`torchrun … two_ranks.py FOLDER WORDS…` writes `FOLDER/RANK.json`, one entry per validation.
+Started as ranks with `FOLDER WORDS…` it writes `FOLDER/RANK.json`, one entry per validation.
 """
 
 import json
@@ -9,30 +9,31 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch._dynamo  # optimizers ask for it: imported once for all ranks  # noqa: F401
 from nops_schedules import FlexibleLossScheduler
 from turbulence import training
 from turbulence.cli import main
 
-seen: list[dict[str, Any]] = []
-observe = FlexibleLossScheduler.observe
 
+def follow(words: list[str]) -> list[dict[str, Any]]:
+    """What the schedule of a comparison saw and decided; figures, which take longer, are not drawn."""
+    seen: list[dict[str, Any]] = []
+    observe = FlexibleLossScheduler.observe
 
-def noted(self: FlexibleLossScheduler, values: dict[str, float], **place: Any) -> None:
-    """Observe, and note the metric and the weights."""
-    observe(self, values, **place)
-    weights = self.weights(epoch=place["epoch"], step=place["step"])
-    watched = {name: values[name] for name in ("spectrum_error", "gradient_spectrum")}
-    seen.append({**watched, "weights": weights, "scale": self.scale})
+    def noted(self: FlexibleLossScheduler, values: dict[str, float], **place: Any) -> None:
+        observe(self, values, **place)
+        weights = self.weights(epoch=place["epoch"], step=place["step"])
+        watched = {name: values[name] for name in ("spectrum_error", "gradient_spectrum")}
+        seen.append({**watched, "weights": weights, "scale": self.scale})
 
-
-def plain(study: Any) -> Path:
-    """No report: figures take longer than all the rest."""
-    return study.report
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FlexibleLossScheduler, "observe", noted)
+        patch.setattr(training, "report_study", lambda study: study.report)
+        assert main(words) == 0
+    return seen
 
 
 if __name__ == "__main__":
-    FlexibleLossScheduler.observe = noted
-    training.report_study = plain
-    code = main(sys.argv[2:])
-    Path(sys.argv[1], f"{os.environ.get('RANK', 'alone')}.json").write_text(json.dumps(seen))
-    sys.exit(code)
+    found = follow(sys.argv[2:])
+    Path(sys.argv[1], f"{os.environ['RANK']}.json").write_text(json.dumps(found))

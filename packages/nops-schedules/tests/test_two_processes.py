@@ -2,13 +2,11 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch.distributed as dist
+from nops_testing.ranks import run_ranks
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 VALUES = Path(__file__).with_name("two_processes_values.py")
@@ -25,22 +23,7 @@ def load(path):
 
 def run_both(path, folder):
     """What the two processes wrote."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    started = [
-        subprocess.Popen(
-            [sys.executable, str(path), str(rank), str(folder)],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    try:
-        told = [process.communicate(timeout=120)[1] for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    assert [process.returncode for process in started] == [0, 0], told
+    run_ranks(path, [folder])
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 

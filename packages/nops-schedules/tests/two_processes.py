@@ -1,6 +1,6 @@
 """One of two processes: its share of each validation, a sum over both, and a schedule of its own.
 
-`python two_processes.py RANK FOLDER` writes `FOLDER/RANK.json`.
+Each rank writes `FOLDER/RANK.json`.
 """
 
 import torch

@@ -11,8 +11,8 @@ import torch.distributed as dist
 
 
 def main(told_of):
-    """`python SCRIPT RANK FOLDER` writes `FOLDER/RANK.json`: what `told_of(rank)` finds."""
-    rank, folder = int(sys.argv[1]), Path(sys.argv[2])
+    """A rank writes `FOLDER/RANK.json`: what `told_of(rank)` finds."""
+    rank, folder = int(os.environ["RANK"]), Path(sys.argv[1])
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     (folder / f"{rank}.json").write_text(json.dumps(told_of(rank)))

@@ -1,6 +1,6 @@
 """One of two processes: its share of each step's samples, a sum over both, and weightings of its own.
 
-`python two_processes_values.py RANK FOLDER` writes `FOLDER/RANK.json`.
+Each rank writes `FOLDER/RANK.json`.
 """
 
 import torch

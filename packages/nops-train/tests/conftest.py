@@ -2,8 +2,6 @@
 
 import copy
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,26 +14,6 @@ from torch import Tensor, nn
 
 SAMPLES, BATCH, WIDTH = 8, 4, 3
 TIMES = ("time", "seconds")
-
-
-@pytest.fixture(scope="session")
-def launch() -> Callable[..., None]:
-    """Run a script with a folder and the names of cases, alone or as several ranks."""
-
-    def run(script: Path, folder: Path, cases: tuple[str, ...], *, ranks: int = 1) -> None:
-        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-        environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")}
-        result = subprocess.run(
-            [sys.executable, *(torchrun if ranks > 1 else []), str(script), str(folder), *cases],
-            env={**environment, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert result.returncode == 0, result.stderr
-
-    return run
 
 
 class ToyModel(nn.Module):

@@ -1,4 +1,4 @@
-"""What several ranks do with a model in parts; started by `torchrun`, or alone, as `world_cases.py`.
+"""What several ranks do with a model in parts; started as `world_cases.py`.
 
 In a process alone `train.shard` has nothing to split: it is what the others are compared with.
 """

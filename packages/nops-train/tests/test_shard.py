@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from nops_testing.ranks import run_ranks
 from nops_train import load_checkpoint, read_events
 from nops_train._checkpoint_weights import read_weights
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory, launch: Any) -> Any:
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What a case came to on one of two ranks, or on a single process (rank None)."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
     monkeypatch = pytest.MonkeyPatch()
@@ -32,7 +33,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory, launch: Any) -> Any:
     for case in ALONE:
         torch.save(alone[case](one), one / f"{case}_0.pt")
     shutil.copytree(one / "toy" / "begun", two / "toy" / "lent")
-    launch(SCRIPT, two, TOGETHER, ranks=2)
+    run_ranks(SCRIPT, [two, *TOGETHER])
     shutil.copytree(two / "toy" / "begun", one / "toy" / "lent")
     alone["ended"](one)
     monkeypatch.undo()

@@ -1,11 +1,13 @@
-"""Two ranks, started by `torchrun`, against one."""
+"""Two ranks, started as `torchrun` does it, against one."""
 
 import math
+import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from nops_testing.ranks import run_ranks
 from nops_train import InputError, World, join_world, load_checkpoint, read_events
 from nops_train._engine_shard import shard_model
 
@@ -27,11 +29,13 @@ TOGETHER = (
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory, launch: Any) -> Any:
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What case came to on one of two ranks, or on a single process (rank None)."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    launch(SCRIPT, one, ALONE)
-    launch(SCRIPT, two, TOGETHER, ranks=2)
+    alone = runpy.run_path(str(SCRIPT))
+    for case in ALONE:
+        torch.save(alone[case](one), one / f"{case}_0.pt")
+    run_ranks(SCRIPT, [two, *TOGETHER])
 
     def outcome(case: str, rank: int | None) -> Any:
         folder = one if rank is None else two

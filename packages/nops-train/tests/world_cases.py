@@ -1,4 +1,4 @@
-"""What several ranks do together; started by `torchrun`, or alone, with a folder and the names of cases.
+"""What several ranks do together; started as ranks with a folder and the names of cases.
 
 Each case writes `<case>_<rank>.pt`.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # optimizers ask for it: imported once for all ranks
 from nops_train import Diverged, Engine, Interrupted, ListSource, RunFolder, TrainConfig, join_world
 from torch import Tensor, nn
 

@@ -1,11 +1,13 @@
 """Pytest plugin, loaded through its entry point wherever nops-testing is installed.
 
 It checks the jaxtyping annotations of all packages while they are tested, loads one hypothesis
-profile, and keeps torch on one thread so that a run does not depend on the number of cores.
+profile, keeps torch on one thread so that a run does not depend on the number of cores, and shares
+the tests among workers so that dear fixtures are made once.
 """
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -37,6 +39,16 @@ settings.load_profile("nops")
 def pytest_configure(config: pytest.Config) -> None:
     """Install the import hook before any test module imports a package."""
     jaxtyping.install_import_hook(CHECKED, "nops_testing.typecheck.check")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Under `--dist loadfile`, the setting of this workspace, also keep an app's tests together."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from nops_testing.scheduling import Together
+
+    return Together(config, log)
 
 
 @pytest.fixture
