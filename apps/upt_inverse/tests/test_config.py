@@ -204,6 +204,22 @@ def test_keys_of_the_larger_files_are_mapped(tmp_path: Path) -> None:
             ("300", "256"),
         ),
         (["--model.encoder=supernodes"], ("supernodes and radius",)),
+        (
+            ["--loss.query_sampling.strategy=importance", "--loss.rollout_queries=1"],
+            ("importance", "no points are drawn"),
+        ),
+        (
+            [
+                *(
+                    "--loss.query_sampling.strategy=importance",
+                    "--loss.query_sampling.enabled=true",
+                ),
+                *("--loss.query_sampling.num_queries=64", "--model.encoder=supernodes"),
+                *("--model.supernodes=16", "--model.radius=0.1"),
+            ],
+            ("importance", "model.encoder: grid"),
+        ),
+        (["--loss.query_sampling.importance_floor=0.5"], ("importance_floor", "importance")),
         (["--loss.rollout_horizon=9"], ("9", "data.num_steps = 8")),
         (["--loss.L_divergence=1"], ("divergence_field",)),
         (["--loss.preset=seed", "--loss.reencode=truth"], ("truth",)),

@@ -86,6 +86,11 @@ NEEDS = (
     Needs(
         key="loss.query_sampling.num_queries", other="loss.query_sampling.enabled", values=(True,)
     ),
+    Needs(
+        key="loss.query_sampling.importance_floor",
+        other="loss.query_sampling.strategy",
+        values=("importance",),
+    ),
     *(Needs(key=key, other="data.pde", values=(name,)) for key, name in EQUATIONS.items()),
     *(Needs(key=key, other="data.source", values=("generate",)) for key in EQUATIONS),
     *(Needs(key=key, other="model.encoder", values=("grid",)) for key in GRID),

@@ -179,6 +179,12 @@ class UptConfig(Config):
                 f"loss.query_sampling.num_queries = {sampling.num_queries}: sampling would do "
                 f"nothing: N = {points}"
             )
+        if sampling.enabled and sampling.strategy == "importance" and self.model.encoder != "grid":
+            raise ValueError(
+                "loss.query_sampling.strategy: importance, but model.encoder: supernodes would read the "
+                "drawn points alone, more of them where fields are steep, and all points when it is "
+                "used; take stratified or uniform, or model.encoder: grid"
+            )
         read = sampling.num_queries if sampling.enabled else points
         supernodes = self.model.supernodes if self.model.encoder == "supernodes" else None
         if supernodes and read and supernodes > read:

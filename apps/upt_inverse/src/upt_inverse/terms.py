@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from nops_data import Normaliser
 from nops_losses import (
+    QuerySample,
     boundary_penalty,
     conservation_penalty,
     divergence_penalty,
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from upt_inverse.config_loss import LossConfig
 from upt_inverse.geometry import FieldMap, Geometry
-from upt_inverse.states import TIME
+from upt_inverse.states import TIME, States
 from upt_inverse.step import Fields, Known, TrainingStep
 
 Term = Callable[[TrainingStep], Tensor]
@@ -71,9 +72,7 @@ class Terms:
         }
 
     def _forward(self, step: TrainingStep) -> Tensor:
-        return _field_error(
-            step.predicted.some, step.at_queries(1), step.next_latent, step.query_positions
-        )
+        return _field_error(step.predicted.some, step.next_latent, step.states, 1, step.queries)
 
     def _inverse_encoding(self, step: TrainingStep) -> Tensor:
         condition = step.states.condition(-1)
@@ -86,9 +85,7 @@ class Terms:
             )
         else:
             known = step.decoded.some
-        return _field_error(
-            known, step.at_queries(0), step.latent, step.query_positions, self._not_first(step)
-        )
+        return _field_error(known, step.latent, step.states, 0, step.queries, self._not_first(step))
 
     def _inverse_decoding(self, step: TrainingStep) -> Tensor:
         if self._loss.preset == "seed":
@@ -129,19 +126,16 @@ class Terms:
         """Mean over the states 2 to K of a latent unroll, each decoded at points of its own."""
         latent, errors = step.next_latent, []
         count = max(1, round(self._loss.rollout_queries * self._geometry.num_points))
-        strategy = self._loss.query_sampling.strategy
-        assert strategy is not None
+        where, some = step.everywhere.positions, None
         for ahead in range(2, self._loss.rollout_horizon + 1):
             condition = step.states.condition(ahead - 1)
             latent = step.model.step(latent, condition=condition)
-            where, target = step.everywhere.positions, step.everywhere.at(ahead)
             if count < self._geometry.num_points:
-                drawn = step.points(ahead, count=count, strategy=strategy)
-                where = drawn.gather(where)
-                target = {name: drawn.gather(values) for name, values in target.items()}
+                some = step.points(ahead, count=count)
+            at = where if some is None else some.gather(where)
             chunk = self._loss.chunk_size
-            pred = step.decode(where, latent, condition=condition, chunk_size=chunk)
-            errors.append(_field_error(pred, target, latent, where))
+            pred = step.decode(at, latent, condition=condition, chunk_size=chunk)
+            errors.append(_field_error(pred, latent, step.everywhere, ahead, some))
         return torch.stack(errors).mean()
 
     def _forward_latent(self, step: TrainingStep) -> Tensor:
@@ -168,8 +162,7 @@ class Terms:
         )
 
     def _conservation(self, step: TrainingStep) -> Tensor:
-        now = self._physical(step.at_queries(0))
-        then = self._physical(step.predicted.some)
+        now, then = (self._physical(fields) for fields in step.judged)
         scale = self._loss.conservation_scale
         return _mean(conservation_penalty(then[name], now[name], scale=scale) for name in now)
 
@@ -185,19 +178,24 @@ class Terms:
         return _mean(boundary_penalty(f, sides=sides, **options) for f in fields.values())
 
     def _positivity(self, step: TrainingStep) -> Tensor:
-        least, fields = self._loss.positivity_minimum, self._physical(step.predicted.some)
+        least, fields = self._loss.positivity_minimum, self._physical(step.judged[1])
         return _mean(positivity_penalty(field, minimum=least) for field in fields.values())
 
 
 def _field_error(
     pred: Fields,
-    target: Fields,
     latent: Tensor,
-    positions: Tensor,
+    states: States,
+    ahead: int,
+    sample: QuerySample | None,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Mean over fields of the mean squared error: the inverse encoding loss of any state."""
-    return inverse_encoding_loss(target, latent, Known(pred), positions, mask=mask)
+    """Mean over fields of the mean squared error over all points: the inverse encoding loss of any state.
+
+    Of a sample, each point counts with the inverse of its chance to be drawn (Horvitz and Thompson).
+    """
+    truth, where = states.at(ahead), states.positions
+    return inverse_encoding_loss(truth, latent, Known(pred), where, sample=sample, mask=mask)
 
 
 def _mean(values: object) -> Tensor:
