@@ -186,8 +186,24 @@ def test_keys_of_the_larger_files_are_mapped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{name: StepLR, step_size: 3, gamma: 0.5}", ("step", 3, 0.5, 5)),
+        ("{name: ReduceLROnPlateau, factor: 0.2, patience: 2}", ("plateau", 10, 0.2, 2)),
+        ("{name: constant}", ("constant", 10, 0.1, 5)),
+    ],
+)
+def test_their_schedules_are_mapped(tmp_path: Path, text: str, expected: tuple) -> None:
+    train = from_yaml(tmp_path, f"stages: {{operator: {{scheduler: {text}}}}}").train
+    found = (train.lr_schedule, train.lr_step_epochs, train.lr_factor, train.lr_patience)
+    assert found == expected
+
+
+@pytest.mark.parametrize(
     ("words", "parts"),
     [
+        (["--train.lr_patience=2"], ("train.lr_patience", "plateau")),
+        (["--train.schedule=steps"], ("step", "plateau")),
         (["--training.use_inverse_losses=false", "--loss.L_inv_enc=0.1"], ("use_inverse", "0.1")),
         (
             ["--loss.use_inverse_losses=true", "--loss.L_inv_enc=0", "--loss.L_inv_dec=0"],

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from nops_train._command_line_spec import Needs as Needs
     from nops_train._command_line_spec import Option as Option
     from nops_train._common_commands import one_run as one_run
+    from nops_train._common_commands import schedule_needs as schedule_needs
     from nops_train._common_commands import some_runs as some_runs
     from nops_train._common_commands import verify_option as verify_option
     from nops_train._config import Config as Config
@@ -102,6 +103,7 @@ _MODULES = {
     "Option": "_command_line_spec",
     "one_run": "_common_commands",
     "some_runs": "_common_commands",
+    "schedule_needs": "_common_commands",
     "verify_option": "_common_commands",
     "Config": "_config",
     "DataConfig": "_config",
@@ -213,6 +215,7 @@ __all__ = [
     "run_generation",
     "run_verification",
     "save_checkpoint",
+    "schedule_needs",
     "set_rng_state",
     "settled_config",
     "some_runs",
