@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 from nops_schedules import compute_inverse_loss_curriculum_weight
-from nops_train import InputError, resolve_call
+from nops_train import CurriculumConfig, InputError, resolve_call
 from upt_inverse.aliases import DEAD, TRAINING
-from upt_inverse.build import build_weighting
 from upt_inverse.cli import app, main
-from upt_inverse.config import CurriculumConfig, UptConfig
+from upt_inverse.config import UptConfig
 
 BLOCK = """
 training:
@@ -85,7 +84,7 @@ def test_what_the_block_leaves_out_is_as_it_was(tmp_path: Path) -> None:
     assert config.loss.query_sampling.strategy == "uniform"
     assert isinstance(config.weighting, CurriculumConfig)
     assert (config.weighting.delay, config.weighting.ramp, config.weighting.cap) == (15, 15, 0.05)
-    rule = build_weighting(config)
+    rule = config.rule()
     for epoch in range(40):  # the two copies of the curriculum agree
         weight = rule.weights(epoch=epoch, step=0)["L_inv_enc"]
         assert weight == compute_inverse_loss_curriculum_weight(epoch, 0.02)

@@ -77,6 +77,11 @@ if TYPE_CHECKING:
     from nops_train._run_folder import RunFolder as RunFolder
     from nops_train._sinks import Sink as Sink
     from nops_train._study import Study as Study
+    from nops_train._weighting_config import ConstantConfig as ConstantConfig
+    from nops_train._weighting_config import CurriculumConfig as CurriculumConfig
+    from nops_train._weighting_config import MomentumConFIGConfig as MomentumConFIGConfig
+    from nops_train._weighting_config import NtkConfig as NtkConfig
+    from nops_train._weighting_config import WeightingConfig as WeightingConfig
     from nops_train._world import World as World
     from nops_train._world import join_world as join_world
 
@@ -148,6 +153,11 @@ _MODULES = {
     "RunFolder": "_run_folder",
     "Sink": "_sinks",
     "Study": "_study",
+    "ConstantConfig": "_weighting_config",
+    "CurriculumConfig": "_weighting_config",
+    "MomentumConFIGConfig": "_weighting_config",
+    "NtkConfig": "_weighting_config",
+    "WeightingConfig": "_weighting_config",
     "World": "_world",
     "join_world": "_world",
 }
@@ -161,6 +171,8 @@ __all__ = [
     "CheckpointFolder",
     "Command",
     "Config",
+    "ConstantConfig",
+    "CurriculumConfig",
     "DataConfig",
     "Diverged",
     "Engine",
@@ -175,7 +187,9 @@ __all__ = [
     "ListSource",
     "LossTask",
     "MemoryForecast",
+    "MomentumConFIGConfig",
     "Needs",
+    "NtkConfig",
     "Option",
     "PeerFailed",
     "RunFolder",
@@ -186,6 +200,7 @@ __all__ = [
     "Task",
     "TrainConfig",
     "Weighting",
+    "WeightingConfig",
     "Window",
     "World",
     "check_inert_terms",
