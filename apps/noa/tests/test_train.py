@@ -216,3 +216,16 @@ def test_pictures_share_the_scale_of_the_truth():
     assert torch.equal(truth, torch.tensor([[[0.0, 0.5], [0.5, 1.0]]]))
     assert torch.equal(rollout, torch.tensor([[[0.0, 0.25], [0.5, 0.75]]]))
     assert torch.equal(error, torch.tensor([[[0.0, 0.25], [0.0, 0.25]]]))
+
+
+@pytest.mark.parametrize("kind", ["relobralo", "config"])
+def test_other_rules_weigh_its_terms(run_noa, kind):
+    assert run_noa("train", f"--weighting.kind={kind}", "--train.epochs=1") == 0
+    steps = [
+        e["weight"]
+        for e in map(json.loads, (RUN / "events.jsonl").read_text().splitlines())
+        if "weight" in e
+    ]
+    assert (steps[0] != steps[-1]) == (kind == "relobralo")  # ConFIG joins gradients instead
+    names = {path.name for path in (RUN / "checkpoints").iterdir()}
+    assert "epoch_1.pt" in names

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 from nops_schedules import compute_inverse_loss_curriculum_weight
-from nops_train import InputError, resolve_call
+from nops_train import CurriculumConfig, InputError, resolve_call
 from upt_inverse.aliases import DEAD, TRAINING
-from upt_inverse.build import build_weighting
 from upt_inverse.cli import app, main
-from upt_inverse.config import CurriculumConfig, UptConfig
+from upt_inverse.config import UptConfig
 
 BLOCK = """
 training:
@@ -85,7 +84,7 @@ def test_what_the_block_leaves_out_is_as_it_was(tmp_path: Path) -> None:
     assert config.loss.query_sampling.strategy == "uniform"
     assert isinstance(config.weighting, CurriculumConfig)
     assert (config.weighting.delay, config.weighting.ramp, config.weighting.cap) == (15, 15, 0.05)
-    rule = build_weighting(config)
+    rule = config.rule()
     for epoch in range(40):  # the two copies of the curriculum agree
         weight = rule.weights(epoch=epoch, step=0)["L_inv_enc"]
         assert weight == compute_inverse_loss_curriculum_weight(epoch, 0.02)
@@ -186,8 +185,24 @@ def test_keys_of_the_larger_files_are_mapped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{name: StepLR, step_size: 3, gamma: 0.5}", ("step", 3, 0.5, 5)),
+        ("{name: ReduceLROnPlateau, factor: 0.2, patience: 2}", ("plateau", 10, 0.2, 2)),
+        ("{name: constant}", ("constant", 10, 0.1, 5)),
+    ],
+)
+def test_their_schedules_are_mapped(tmp_path: Path, text: str, expected: tuple) -> None:
+    train = from_yaml(tmp_path, f"stages: {{operator: {{scheduler: {text}}}}}").train
+    found = (train.lr_schedule, train.lr_step_epochs, train.lr_factor, train.lr_patience)
+    assert found == expected
+
+
+@pytest.mark.parametrize(
     ("words", "parts"),
     [
+        (["--train.lr_patience=2"], ("train.lr_patience", "plateau")),
+        (["--train.schedule=steps"], ("step", "plateau")),
         (["--training.use_inverse_losses=false", "--loss.L_inv_enc=0.1"], ("use_inverse", "0.1")),
         (
             ["--loss.use_inverse_losses=true", "--loss.L_inv_enc=0", "--loss.L_inv_dec=0"],
@@ -204,6 +219,22 @@ def test_keys_of_the_larger_files_are_mapped(tmp_path: Path) -> None:
             ("300", "256"),
         ),
         (["--model.encoder=supernodes"], ("supernodes and radius",)),
+        (
+            ["--loss.query_sampling.strategy=importance", "--loss.rollout_queries=1"],
+            ("importance", "no points are drawn"),
+        ),
+        (
+            [
+                *(
+                    "--loss.query_sampling.strategy=importance",
+                    "--loss.query_sampling.enabled=true",
+                ),
+                *("--loss.query_sampling.num_queries=64", "--model.encoder=supernodes"),
+                *("--model.supernodes=16", "--model.radius=0.1"),
+            ],
+            ("importance", "model.encoder: grid"),
+        ),
+        (["--loss.query_sampling.importance_floor=0.5"], ("importance_floor", "importance")),
         (["--loss.rollout_horizon=9"], ("9", "data.num_steps = 8")),
         (["--loss.L_divergence=1"], ("divergence_field",)),
         (["--loss.preset=seed", "--loss.reencode=truth"], ("truth",)),

@@ -205,3 +205,49 @@ def test_physical_penalties_are_in_the_datas_units(build: Callable[..., Any]) ->
     border[1:-1, 1:-1] = False
     expected = (physical[:, border.flatten()] - 0.3).square().mean()
     assert_close(built.losses("L_boundary")["L_boundary"], expected)
+
+
+IMPORTANT = {"enabled": True, "num_queries": 16, "strategy": "importance"}
+
+
+def test_important_points_are_weighed_by_their_chance(build: Callable[..., Any]) -> None:
+    """Horvitz and Thompson: over draws, the terms of a few points are those of all points."""
+    built = build(loss={"query_sampling": IMPORTANT, "rollout_horizon": 2, "rollout_queries": 0.25})
+    names = ("L_forward", "L_inv_enc", "L_rollout")
+    with torch.no_grad():
+        built.model.eval()
+        draws = [built.losses(*names, step=step) for step in range(200)]
+        whole = build(loss={"rollout_horizon": 2, "rollout_queries": 1.0})
+        whole.model.load_state_dict(built.model.state_dict())
+        whole.batch = built.batch
+        expected = whole.losses(*names)
+    for name in names:
+        found = torch.stack([losses[name] for losses in draws])
+        error = found.std() / len(draws) ** 0.5
+        assert error < 0.05 * expected[name]
+        assert abs(found.mean() - expected[name]) < 4 * error, name
+
+
+def test_points_are_drawn_where_the_true_state_is_steep(build: Callable[..., Any]) -> None:
+    built = build(loss={"query_sampling": {**IMPORTANT, "importance_floor": 0.01}})
+    frames = built.batch["frames"]
+    frames.zero_()
+    frames[..., 20:24] = torch.tensor([1.0, 3.0, -3.0, -1.0])  # steep between 19 and 24
+    seen: list[Tensor] = []
+    built.model.decoder.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    built.losses("L_forward")
+    cells = (seen[0][..., 0] * 64).round()
+    drawn = ((cells >= 19) & (cells <= 24)).sum(1)
+    assert (drawn == 6).all()  # all six of them, and ten of the 58 others
+
+
+def test_penalties_of_points_use_all_of_them_where_the_sample_is_uneven(
+    build: Callable[..., Any],
+) -> None:
+    loss = {"L_conservation": 1.0, "L_positivity": 1.0, "positivity_minimum": 1.0}
+    names = ("L_conservation", "L_positivity")
+    important = build(loss={**loss, "query_sampling": IMPORTANT})
+    whole = build(loss=loss)
+    whole.batch = important.batch
+    for name, value in whole.losses(*names).items():
+        assert_close(important.losses(*names)[name], value, rtol=1e-5, atol=1e-7)

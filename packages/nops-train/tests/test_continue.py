@@ -1,6 +1,7 @@
 """What a call goes on with, the learning rate of its config, and the memory it will take."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,8 +138,9 @@ def test_the_cosine_gets_the_run_s_numbers() -> None:
     assert asked == [{"step": 7, "peak": 0.25, "warmup_steps": 14, "total_steps": 15}]
 
 
-def test_a_warm_up_as_long_as_the_run_is_refused() -> None:
-    train = TrainConfig(epochs=3, warmup_steps=15, lr_schedule="cosine")
+@pytest.mark.parametrize("schedule", ["cosine", "step", "plateau"])
+def test_a_warm_up_as_long_as_the_run_is_refused(schedule: Any) -> None:
+    train = TrainConfig(epochs=3, warmup_steps=15, lr_schedule=schedule)
     with pytest.raises(
         InputError, match=r"train\.warmup_steps = 15 leaves nothing of the run's 15"
     ):
@@ -151,6 +153,48 @@ def test_a_constant_rate_may_decay_by_epoch() -> None:
     falls = make_learning_rate(train, steps_per_epoch=5, cosine=recorded([]), decay_per_epoch=0.5)
     assert [stays(epoch, 5 * epoch) for epoch in range(3)] == [0.25, 0.25, 0.25]
     assert [falls(epoch, 5 * epoch) for epoch in range(3)] == [0.25, 0.125, 0.0625]
+
+
+def test_a_stepped_rate_warms_up_and_falls_by_epochs() -> None:
+    train = TrainConfig(
+        epochs=9,
+        learning_rate=0.5,
+        lr_schedule="step",
+        lr_factor=0.25,
+        lr_step_epochs=3,
+        warmup_steps=6,
+    )
+    rate = make_learning_rate(train, steps_per_epoch=4, cosine=recorded([]))
+    places = [(0, 0), (0, 2), (1, 6), (2, 11), (3, 12), (8, 35)]
+    found = [rate(epoch, step) for epoch, step in places]
+    assert found == pytest.approx(
+        [0.05, 0.2, 0.5, 0.5, 0.125, 0.03125]
+    )  # 0.5·(0.1 + 0.9·2/6) = 0.2
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "scales"),
+    [
+        # equal is no better; the wait starts anew after a fall; a better value restores nothing
+        ("min", [3, 3, 3, 2, 4, math.nan, 1], [1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]),
+        ("max", [1, 0, 2, 2, 2], [1, 1, 1, 1, 0.5]),
+        ("min", [math.nan, math.nan, 5], [1, 0.5, 0.5]),
+    ],
+)
+def test_a_rate_falls_on_a_plateau(mode: Any, values: list[float], scales: list[float]) -> None:
+    train = TrainConfig(
+        learning_rate=2.0,
+        lr_schedule="plateau",
+        lr_factor=0.5,
+        lr_patience=2,
+        monitor_mode=mode,
+        warmup_steps=10,
+    )
+    rate: Any = make_learning_rate(train, steps_per_epoch=4, cosine=recorded([]))
+    assert rate(0, 0) == 0.2
+    for value, scale in zip(values, scales, strict=True):
+        rate.observe(value)
+        assert rate(3, 10) == 2.0 * scale
 
 
 @pytest.mark.parametrize(

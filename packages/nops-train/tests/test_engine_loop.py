@@ -10,6 +10,7 @@ from nops_train import (
     ListSource,
     RunFolder,
     load_checkpoint,
+    make_learning_rate,
     read_events,
 )
 from torch import nn
@@ -252,6 +253,20 @@ def test_early_stopping_and_best(toy, tmp_path, values, mode, patience, epochs, 
     assert (again.status, again.epochs, again.best) == (result.status, epochs, result.best)
 
 
+@pytest.mark.parametrize("epochs", [(5,), (3, 5)], ids=["at once", "resumed"])
+def test_a_rate_falls_when_validation_stands_still(toy, tmp_path, epochs):
+    task = type("Values", (Scripted,), {"values": (3.0, 2.0, 2.0, 2.5, 1.0)})
+    for last in epochs:
+        settings = toy.config(epochs=last, lr_schedule="plateau", lr_patience=1, lr_factor=0.5)
+        rate = make_learning_rate(settings, steps_per_epoch=toy.train.num_batches, cosine=None)
+        made = toy.engine(
+            tmp_path, settings=settings, task=task, learning_rate=rate, whole={"epochs": "any"}
+        )
+        made.fit(toy.train, ListSource(toy.batches(1)))
+    falls = {e["epoch"]: e["learning_rate"] for e in events(made, "train")}
+    assert [falls[n] / 0.05 for n in range(5)] == pytest.approx([1, 1, 1, 0.5, 0.25])
+
+
 def test_only_nan_metrics_give_no_best(toy, tmp_path):
     task = type("Values", (Scripted,), {"values": (math.nan,) * 3})
     made = toy.engine(tmp_path, settings=toy.config(epochs=2), task=task)
@@ -385,6 +400,11 @@ def test_input_errors_of_sources(toy, tmp_path):
         toy.engine(tmp_path, name="b").fit(Empty())
     with pytest.raises(InputError, match="early_stop_patience needs a validation set"):
         toy.engine(tmp_path, name="c", settings=toy.config(early_stop_patience=1)).fit(toy.train)
+    falling = toy.engine(
+        tmp_path, name="e", settings=toy.config(lr_schedule="plateau"), learning_rate=float
+    )
+    with pytest.raises(InputError, match="plateau needs a validation set"):
+        falling.fit(toy.train)
     with pytest.raises(InputError, match=r"train.monitor is error"):
         toy.engine(tmp_path, name="d").fit(toy.train, Empty())
 

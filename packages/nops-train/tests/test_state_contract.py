@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 import torch
 from nops_testing.contract import CUTS, check_round_trip, stateful_classes
-from nops_train import ListSource, load_checkpoint, rng_state, save_checkpoint, set_rng_state
+from nops_train import (
+    ListSource,
+    TrainConfig,
+    load_checkpoint,
+    rng_state,
+    save_checkpoint,
+    set_rng_state,
+)
 from nops_train._ema import WeightAverage
 from nops_train._engine_state import EpochMeans, Record, TrainState
+from nops_train._learning_rate import PlateauRate
 from nops_train._precision import Precision
 from torch import nn
 
@@ -31,6 +39,21 @@ class OfAverage:
 
     def observe(self):
         return self.state.state_dict()
+
+
+class OfRate:
+    """A learning rate that falls twice, the second time after a better value."""
+
+    covers = "PlateauRate"
+
+    def __init__(self):
+        self.state = PlateauRate(TrainConfig(learning_rate=1.0, lr_factor=0.5, lr_patience=2))
+
+    def advance(self, step):
+        self.state.observe((3.0, 4.0, 5.0, 2.0, 2.0, 2.5)[step])
+
+    def observe(self):
+        return [self.state(0, 0), self.state.state_dict()]
 
 
 class OfMeans:
@@ -185,7 +208,7 @@ class OfTorchOptimizer:
         return [p.detach().clone() for p in self.module.parameters()]
 
 
-CASES = [OfAverage, OfMeans, OfTraining, OfScale, OfGenerators, OfSource, OfTorchOptimizer]
+CASES = [OfAverage, OfRate, OfMeans, OfTraining, OfScale, OfGenerators, OfSource, OfTorchOptimizer]
 
 
 @pytest.mark.parametrize("cut", CUTS)

@@ -16,7 +16,7 @@ from nops_data import (
     training_batches,
 )
 from nops_models import UAFNO, UAFNOConfig
-from nops_schedules import ConstantWeights, warmup_cosine
+from nops_schedules import warmup_cosine
 from nops_train import (
     InputError,
     MemoryForecast,
@@ -132,12 +132,6 @@ def build_model(config: NoaConfig, bundle: Bundle) -> UAFNO:
             **settings,
         )
     )
-
-
-def build_weighting(config: NoaConfig) -> ConstantWeights:
-    """The rule that weighs the terms over time; a term of weight 0 is switched off."""
-    weights = config.loss.model_dump()
-    return ConstantWeights({name: weight for name, weight in weights.items() if weight > 0})
 
 
 def learning_rate(config: NoaConfig, *, steps_per_epoch: int) -> Callable[[int, int], float]:

@@ -15,6 +15,7 @@ from nops_train import (
     Needs,
     one_run,
     run_cli,
+    schedule_needs,
     some_runs,
     verify_option,
 )
@@ -111,7 +112,7 @@ ALIASES = (
 
 NEEDS = (
     Needs(key="rollout.num_pushforward", other="rollout.mode", values=("pushforward",)),
-    Needs(key="train.warmup_steps", other="train.lr_schedule", values=("cosine",)),
+    *schedule_needs(),
 )
 
 COMMANDS = (

@@ -1,8 +1,9 @@
 """The configuration of the app: one frozen model, validated once, apart from construction."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from nops_train import Config, DataConfig, TrainConfig
+from nops_schedules import make_weighting
+from nops_train import Config, ConstantConfig, DataConfig, TrainConfig, WeightingConfig
 from pydantic import Field, field_validator, model_validator
 
 DomainName = Literal["gray_scott", "random_conv", "heat"]
@@ -70,12 +71,6 @@ class LossConfig(Config):
         return self
 
 
-class WeightingConfig(Config):
-    """How the terms are weighed over time."""
-
-    kind: Literal["constant"] = Field("constant", description="Rule of the weights over time.")
-
-
 class EvaluateConfig(Config):
     """The evaluation on held-out trajectories."""
 
@@ -108,7 +103,9 @@ class NoaConfig(Config):
     rollout: RolloutConfig = Field(RolloutConfig(), description="Truncated back-propagation.")
     model: ModelConfig = Field(ModelConfig(), description="U-AFNO.")
     loss: LossConfig = Field(LossConfig(), description="Loss terms and their base weights.")
-    weighting: WeightingConfig = Field(WeightingConfig(), description="Weights over time.")
+    weighting: WeightingConfig = Field(
+        ConstantConfig(), discriminator="kind", description="Weights over time."
+    )
     train: TrainConfig = Field(TrainConfig(), description="Optimisation and checkpoints.")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="Evaluation.")
 
@@ -121,6 +118,14 @@ class NoaConfig(Config):
             raise ValueError(
                 f"{name} = {needed} is longer than data.num_steps = {self.data.num_steps}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _weighting_fits(self) -> "NoaConfig":
+        try:
+            self.rule()
+        except ValueError as error:
+            raise ValueError(f"weighting: {error}") from error
         return self
 
     @model_validator(mode="after")
@@ -147,3 +152,12 @@ class NoaConfig(Config):
                 "its kernels need at least 17 points along each axis"
             )
         return self
+
+    def rule(self) -> Any:
+        """The weighting of the terms; one of weight 0 is switched off.
+
+        Raises:
+            ValueError: If its settings do not fit these terms.
+        """
+        weights = {name: weight for name, weight in self.loss.model_dump().items() if weight > 0}
+        return make_weighting(self.weighting.kind, weights, **self.weighting.options())

@@ -18,7 +18,6 @@ from nops_train import export as export_weights
 from noa.build import (
     Bundle,
     build_model,
-    build_weighting,
     forecast,
     learning_rate,
     open_bundle,
@@ -52,7 +51,7 @@ def train_run(config: NoaConfig, call: Invocation) -> Evaluation | None:
     foreseen = forecast(model, config, bundle, parts=world.size) if in_parts else None
     engine = Engine(
         task=RolloutTask(model, rollout=config.rollout),
-        weighting=build_weighting(config),
+        weighting=config.rule(),
         model=model,
         config=config.train,
         run=run,

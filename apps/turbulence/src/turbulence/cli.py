@@ -16,6 +16,7 @@ from nops_train import (
     Needs,
     Option,
     run_cli,
+    schedule_needs,
     some_runs,
     verify_option,
 )
@@ -71,7 +72,7 @@ def schedule(config: TurbulenceConfig, call: Invocation) -> None:
 
 
 NEEDS = (
-    Needs(key="train.warmup_steps", other="train.lr_schedule", values=("cosine",)),
+    *schedule_needs(),
     Needs(key="train.lr_gamma", other="train.lr_schedule", values=("constant",)),
     Needs(key="data.drag", other="data.source", values=("kolmogorov",)),
     Needs(key="data.forcing_wavenumber", other="data.source", values=("kolmogorov",)),

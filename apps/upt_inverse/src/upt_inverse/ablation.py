@@ -80,7 +80,7 @@ def _child(config: UptConfig, arm: str, *, horizon: int, seed: int) -> UptConfig
     plain["train"] |= {"seed": seed}
     weights = dict.fromkeys(config.ablates(arm), 0.0)
     plain["loss"] |= {**weights, "rollout_horizon": horizon, "use_inverse_losses": None}
-    if arm == "none":
+    if arm == "none" and config.weighting.kind == "curriculum":  # nothing would ramp
         plain["weighting"] = {"kind": "constant"}
     return parse_config(UptConfig, plain, source=f"arm {arm}, horizon {horizon}")
 

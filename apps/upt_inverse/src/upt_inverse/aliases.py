@@ -15,6 +15,12 @@ SEED: Settings = {"loss.preset": "seed"}
 CURRICULUM: Settings = {**SEED, "weighting.kind": "curriculum"}
 PRECISIONS = {"bfloat16": "bf16", "float16": "fp16", "bf16": "bf16", "fp16": "fp16"}
 OPTIMIZERS = ("adamw", "adam", "sgd")
+SCHEDULES = {name: name for name in ("cosine", "step", "plateau", "constant")} | {
+    "cosineannealinglr": "cosine",
+    "steplr": "step",
+    "reducelronplateau": "plateau",
+    "constantlr": "constant",
+}
 
 
 def _under(settings: Settings, *keys: str) -> Callable[[Any], Settings]:
@@ -59,10 +65,9 @@ def _optimizer(value: str) -> Settings:
 
 
 def _scheduler(value: str) -> Settings:
-    names = {"cosineannealinglr": "cosine", "cosine": "cosine", "constant": "constant"}
-    if value.lower() not in names:
-        raise ValueError(f"expected one of {', '.join(names)}; found {value}")
-    return {"train.lr_schedule": names[value.lower()]}
+    if value.lower() not in SCHEDULES:
+        raise ValueError(f"expected one of {', '.join(SCHEDULES)}; found {value}")
+    return {"train.lr_schedule": SCHEDULES[value.lower()]}
 
 
 def _only(expected: Any, reason: str) -> Callable[[Any], Settings]:
@@ -116,6 +121,7 @@ OWN = (
     Alias(name="data.frames", sets=_steps, type=int, help="Frames per trajectory."),
     Alias(name="train.lr", sets="train.learning_rate"),
     Alias(name="train.patience", sets="train.early_stop_patience"),
+    Alias(name="train.schedule", sets="train.lr_schedule"),
 )
 
 
@@ -188,7 +194,15 @@ PROJECT = (
         sets=_optimizer,
         help=f"{', '.join(OPTIMIZERS)}.",
     ),
-    Alias(name="stages.operator.scheduler.name", sets=_scheduler, help="cosine or constant."),
+    Alias(
+        name="stages.operator.scheduler.name",
+        sets=_scheduler,
+        help="cosine, step, plateau, constant, or torch's names of them.",
+    ),
+    Alias(name="stages.operator.scheduler.step_size", sets="train.lr_step_epochs"),
+    Alias(name="stages.operator.scheduler.gamma", sets="train.lr_factor"),
+    Alias(name="stages.operator.scheduler.factor", sets="train.lr_factor"),
+    Alias(name="stages.operator.scheduler.patience", sets="train.lr_patience"),
 )
 FROZEN = "it presumes a frozen encoder, and here the encoder is trained: leave it out"
 DEAD = {

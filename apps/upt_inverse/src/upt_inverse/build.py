@@ -19,10 +19,10 @@ from nops_data import (
     window_items,
 )
 from nops_models import UPT, UPTConfig
-from nops_schedules import ConstantWeights, CurriculumRamp, warmup_cosine
-from nops_train import InputError, join_world, make_learning_rate
+from nops_schedules import warmup_cosine
+from nops_train import CurriculumConfig, InputError, join_world, make_learning_rate
 
-from upt_inverse.config import ConstantConfig, UptConfig, UptTrainConfig
+from upt_inverse.config import UptConfig, UptTrainConfig
 from upt_inverse.config_loss import INVERSE
 from upt_inverse.forecast import Forecaster
 from upt_inverse.geometry import FieldMap, Geometry
@@ -276,17 +276,9 @@ def check_penalties(config: UptConfig, bundle: Bundle) -> None:
         )
 
 
-def build_weighting(config: UptConfig) -> ConstantWeights | CurriculumRamp:
-    """The rule that weighs the terms over time; a term of weight 0 is switched off."""
-    weights = config.loss.weights()
-    if isinstance(config.weighting, ConstantConfig):
-        return ConstantWeights(weights)
-    return config.weighting.rule(weights)
-
-
 def describe_weighting(config: UptConfig) -> str | None:
     """What the cap of a curriculum does, in a line; None without a cap."""
-    if isinstance(config.weighting, ConstantConfig) or config.weighting.cap is None:
+    if not isinstance(config.weighting, CurriculumConfig) or config.weighting.cap is None:
         return None
     cap, weights = config.weighting.cap, config.loss.weights()
     clipped = [name for name in INVERSE if weights.get(name, 0.0) > cap]

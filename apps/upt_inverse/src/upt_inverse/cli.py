@@ -17,6 +17,7 @@ from nops_train import (
     Option,
     one_run,
     run_cli,
+    schedule_needs,
     verify_option,
 )
 
@@ -81,10 +82,15 @@ EQUATIONS = {
     "data.k": "diffusion_reaction",
 }
 NEEDS = (
-    Needs(key="train.warmup_steps", other="train.lr_schedule", values=("cosine",)),
+    *schedule_needs(),
     Needs(key="data.time_stride", other="data.source", values=("pdebench",)),
     Needs(
         key="loss.query_sampling.num_queries", other="loss.query_sampling.enabled", values=(True,)
+    ),
+    Needs(
+        key="loss.query_sampling.importance_floor",
+        other="loss.query_sampling.strategy",
+        values=("importance",),
     ),
     *(Needs(key=key, other="data.pde", values=(name,)) for key, name in EQUATIONS.items()),
     *(Needs(key=key, other="data.source", values=("generate",)) for key in EQUATIONS),

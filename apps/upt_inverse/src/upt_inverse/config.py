@@ -2,8 +2,8 @@
 
 from typing import Annotated, Any, Literal
 
-from nops_schedules import CurriculumRamp
-from nops_train import Config, TrainConfig
+from nops_schedules import make_weighting
+from nops_train import Config, ConstantConfig, TrainConfig, WeightingConfig
 from pydantic import Field, field_validator, model_validator
 
 from upt_inverse.config_data import UptDataConfig
@@ -59,34 +59,6 @@ class ModelConfig(Config):
         return self
 
 
-class ConstantConfig(Config):
-    """The weights of the loss section throughout."""
-
-    kind: Literal["constant"] = Field("constant", description="Rule of the weights over time.")
-
-
-class CurriculumConfig(Config):
-    """The inverse losses come in late."""
-
-    kind: Literal["curriculum"] = Field("curriculum", description="Rule of the weights over time.")
-    delay: float = Field(15, ge=0, description="Last epoch (or step) of the inverse losses at 0.")
-    ramp: float = Field(15, ge=0, description="From there to their full weight.")
-    shape: Literal["linear", "cosine", "step"] = Field("linear", description="Of the ramp.")
-    cap: float | None = Field(0.05, gt=0, description="Highest weight of each; null: no cap.")
-    unit: Literal["epoch", "step"] = Field("epoch", description="What delay and ramp count.")
-    every: int = Field(1, ge=1, description="Optimizer steps from one use of them to the next.")
-    rescale: bool = Field(False, description="Multiply their weights by every.")
-
-    def rule(self, weights: dict[str, float]) -> CurriculumRamp:
-        """The weighting.
-
-        Raises:
-            ValueError: If none of the weights would ramp.
-        """
-        options: dict[str, Any] = self.model_dump(exclude={"kind"})
-        return CurriculumRamp(weights, **options)
-
-
 class UptTrainConfig(TrainConfig):
     """Optimisation: what every app has, and the choice of an optimizer."""
 
@@ -138,8 +110,8 @@ class UptConfig(Config):
         LossConfig.model_construct(),  # nulls, so that the preset of a file decides its weights
         description="Loss terms and their base weights.",
     )
-    weighting: Annotated[ConstantConfig | CurriculumConfig, Field(discriminator="kind")] = Field(
-        ConstantConfig(), description="Weights over time."
+    weighting: WeightingConfig = Field(
+        ConstantConfig(), discriminator="kind", description="Weights over time."
     )
     train: UptTrainConfig = Field(
         UptTrainConfig(epochs=10, batch_size=8, learning_rate=2e-3), description="Optimisation."
@@ -164,9 +136,11 @@ class UptConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _something_ramps(self) -> "UptConfig":
-        if isinstance(self.weighting, CurriculumConfig):
-            self.weighting.rule(self.loss.weights())
+    def _weighting_fits(self) -> "UptConfig":
+        try:
+            self.rule()
+        except ValueError as error:
+            raise ValueError(f"weighting: {error}") from error
         return self
 
     @model_validator(mode="after")
@@ -179,6 +153,12 @@ class UptConfig(Config):
                 f"loss.query_sampling.num_queries = {sampling.num_queries}: sampling would do "
                 f"nothing: N = {points}"
             )
+        if sampling.enabled and sampling.strategy == "importance" and self.model.encoder != "grid":
+            raise ValueError(
+                "loss.query_sampling.strategy: importance, but model.encoder: supernodes would read the "
+                "drawn points alone, more of them where fields are steep, and all points when it is "
+                "used; take stratified or uniform, or model.encoder: grid"
+            )
         read = sampling.num_queries if sampling.enabled else points
         supernodes = self.model.supernodes if self.model.encoder == "supernodes" else None
         if supernodes and read and supernodes > read:
@@ -186,6 +166,15 @@ class UptConfig(Config):
                 f"model.supernodes = {supernodes} are more than the {read} points that are read"
             )
         return self
+
+    def rule(self) -> Any:
+        """The weighting of the terms that are on.
+
+        Raises:
+            ValueError: If its settings do not fit these terms.
+        """
+        section = self.weighting
+        return make_weighting(section.kind, self.loss.weights(), **section.options())
 
     @property
     def frames(self) -> int:

@@ -32,8 +32,13 @@ class QuerySamplingConfig(Config):
 
     enabled: bool = Field(False, description="Draw points anew in each step, for each sample.")
     num_queries: int | None = Field(None, ge=1, description="Points per sample, Q.")
-    strategy: Literal["stratified", "uniform"] | None = Field(
-        None, description="Evenly along a space-filling curve, or any. Null: that of the preset."
+    strategy: Literal["stratified", "uniform", "importance"] | None = Field(
+        None,
+        description="Evenly along a space-filling curve; any; or more where the true state is steep, "
+        "each point weighed by the inverse of its chance. Null: that of the preset.",
+    )
+    importance_floor: float = Field(
+        0.1, gt=0, le=1, description="Share of the points of importance that are drawn evenly."
     )
 
     @model_validator(mode="after")
@@ -136,6 +141,17 @@ class LossConfig(Config):
             raise ValueError(
                 f"L_divergence = {self.L_divergence:g} and divergence_field = "
                 f"{self.divergence_field}: give both or none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _importance_is_used(self) -> "LossConfig":
+        sampling = self.query_sampling
+        unrolls = "L_rollout" in self.weights() and self.rollout_queries < 1
+        if sampling.strategy == "importance" and not sampling.enabled and not unrolls:
+            raise ValueError(
+                "query_sampling.strategy: importance, but no points are drawn: query_sampling.enabled is "
+                "false, and no L_rollout has rollout_queries below 1"
             )
         return self
 

@@ -243,13 +243,16 @@ def _terms_section(
 
 def _schedule_text(config: UptConfig) -> str:
     rule = config.weighting
+    if isinstance(rule, CurriculumConfig):
+        cap = "no cap" if rule.cap is None else f"at most {rule.cap:g} each"
+        return (
+            f"{' and '.join(rule.ramped)} have weight 0 up to {rule.unit} {rule.delay:g} and their full "
+            f"weight {rule.ramp:g} {rule.unit}s later ({rule.shape}), {cap}, at every {rule.every}. step."
+        )
+    options = ", ".join(f"{name} = {value}" for name, value in rule.options().items())
     if rule.kind == "constant":
         return "Weights are constant."
-    cap = "no cap" if rule.cap is None else f"at most {rule.cap:g} each"
-    return (
-        f"The inverse losses have weight 0 up to {rule.unit} {rule.delay:g} and their full weight "
-        f"{rule.ramp:g} {rule.unit}s later ({rule.shape}), {cap}, at every {rule.every}. step."
-    )
+    return f"Weights follow the rule `{rule.kind}`{f': {options}' if options else ''}."
 
 
 def _data_text(config: UptConfig) -> str:

@@ -44,7 +44,11 @@ class States:
 
     def at(self, ahead: int) -> dict[str, Tensor]:
         """Fields `ahead` steps after the present."""
-        return self.fields.split(self.values[:, self.present + ahead])
+        return self.fields.split(self.frame(ahead))
+
+    def frame(self, ahead: int) -> Tensor:
+        """The same, channels side by side `[sample, point, channel]`."""
+        return self.values[:, self.present + ahead]
 
     def read(self, ahead: int) -> dict[str, Tensor]:
         """What the encoder reads `ahead` steps after the present: the history up to it."""

@@ -2,17 +2,20 @@
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import torch
-from nops_losses import QuerySample, sample_queries
+from nops_losses import QuerySample, gradient_magnitude, sample_queries
 from nops_models import UPT
 from nops_physics import derive_seed
 from torch import Tensor
 
 from upt_inverse.config_loss import LATENT_TARGETS, LossConfig
+from upt_inverse.geometry import Geometry
 from upt_inverse.states import States
 
 WHOLE = {"original": ("L_inv_dec", "L_divergence", "L_boundary"), "seed": ("L_inv_dec",)}
+JUDGED = ("L_conservation", "L_positivity")  # at the sample, unless that is uneven
 Fields = dict[str, Tensor]
 
 
@@ -30,18 +33,18 @@ class Draws:
         of: int,
         samples: int,
         strategy: str,
-        grid_shape: tuple[int, ...] | None = None,
+        **options: Any,
     ) -> QuerySample:
-        """`count` of so many points, for each sample."""
+        """`count` of so many points, for each sample; further options as `sample_queries` has them."""
         generator = torch.Generator().manual_seed(derive_seed("queries", *self._key, purpose))
         return sample_queries(
             of,
             count,
             batch_size=samples,
             strategy=strategy,  # type: ignore[arg-type]
-            grid_shape=grid_shape if strategy == "stratified" else None,
             generator=generator,
             device=self._device,
+            **options,
         )
 
 
@@ -103,7 +106,7 @@ class TrainingStep:
         model: E, A and G.
         states: The window at all points, with the truth of the steps that are needed.
         loss: The loss section.
-        grid_shape: Of the points.
+        geometry: Grid of the points.
         draws: Of this step.
         active: The terms to compute.
     """
@@ -114,33 +117,44 @@ class TrainingStep:
         states: States,
         loss: LossConfig,
         *,
-        grid_shape: tuple[int, ...],
+        geometry: Geometry,
         draws: Draws,
         active: frozenset[str],
     ) -> None:
         self.model, self.loss, self.everywhere = model, loss, states
-        self._grid_shape, self._draws, self._active = grid_shape, draws, active
+        self._geometry, self._draws, self._active = geometry, draws, active
         drawn = self._drawn() if loss.query_sampling.enabled else None
         takes_subset = drawn is not None and model.encoder.accepts_point_subset
         self.states = states.gathered(drawn) if drawn is not None and takes_subset else states
         self.queries = None if takes_subset else drawn
 
     def _drawn(self) -> QuerySample:
-        sampling = self.loss.query_sampling
-        assert sampling.num_queries is not None
-        assert sampling.strategy is not None
-        return self.points(0, count=sampling.num_queries, strategy=sampling.strategy)
+        count = self.loss.query_sampling.num_queries
+        assert count is not None
+        return self.points(0, count=count)
 
-    def points(self, purpose: int, *, count: int, strategy: str) -> QuerySample:
-        """Some of all points."""
+    def points(self, ahead: int, *, count: int) -> QuerySample:
+        """Some of all points, to compare states so many steps ahead of the present."""
         samples, _, of, _ = self.everywhere.values.shape
+        strategy = self.loss.query_sampling.strategy
+        assert strategy is not None
+        options: dict[str, Any] = {}
+        if strategy == "stratified":
+            options["grid_shape"] = self._geometry.shape
+        elif strategy == "importance":
+            floor = self.loss.query_sampling.importance_floor
+            options |= {"importance": self._importance(ahead), "importance_floor": floor}
         return self._draws.points(
-            purpose,
-            count=count,
-            of=of,
-            samples=samples,
-            strategy=strategy,
-            grid_shape=self._grid_shape,
+            ahead, count=count, of=of, samples=samples, strategy=strategy, **options
+        )
+
+    def _importance(self, ahead: int) -> Tensor:
+        """How steep the true state is at each point, all normalised channels together."""
+        return gradient_magnitude(
+            self.everywhere.frame(ahead),
+            grid_shape=self._geometry.shape,
+            spacing=self._geometry.spacing,
+            periodic=self._geometry.periodic,
         )
 
     @cached_property
@@ -196,9 +210,10 @@ class TrainingStep:
 
     def _readout(self, latent: Tensor, *, ahead: int, preset: str) -> Readout:
         condition = self.states.condition(ahead - 1)
+        whole = (*WHOLE[preset], *(JUDGED if ahead and self._is_uneven else ()))
         needing = [
             name
-            for name in WHOLE[preset]
+            for name in whole
             if name in self._active and (name != "L_inv_dec" or self.loss.preset == preset)
         ]
 
@@ -223,12 +238,20 @@ class TrainingStep:
         where = self.everywhere.positions
         return self.decode(where, self.next_latent, condition=condition, chunk_size=chunk)
 
-    def at_queries(self, ahead: int) -> Fields:
-        """True fields where predictions are compared."""
-        fields = self.states.at(ahead)
-        if self.queries is None:
-            return fields
-        return {name: self.queries.gather(values) for name, values in fields.items()}
+    @property
+    def _is_uneven(self) -> bool:
+        """Whether plain sums over the sample are no fair ones over all points."""
+        return self.queries is not None and self.loss.query_sampling.strategy == "importance"
+
+    @property
+    def judged(self) -> tuple[Fields, Fields]:
+        """Present and predicted fields for penalties: at the sample, everywhere if it is uneven."""
+        now = self.states.at(0)
+        if self._is_uneven:
+            return now, self.predicted.all
+        if self.queries is not None:
+            now = {name: self.queries.gather(values) for name, values in now.items()}
+        return now, self.predicted.some
 
     @property
     def query_positions(self) -> Tensor:

@@ -51,7 +51,7 @@ class UptTask:
             self.forecaster.model,
             states,
             self.loss,
-            grid_shape=self.forecaster.geometry.shape,
+            geometry=self.forecaster.geometry,
             draws=draws,
             active=active,
         )

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from nops_data import Normaliser
 from nops_losses import (
+    QuerySample,
     boundary_penalty,
     conservation_penalty,
     divergence_penalty,
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from upt_inverse.config_loss import LossConfig
 from upt_inverse.geometry import FieldMap, Geometry
-from upt_inverse.states import TIME
+from upt_inverse.states import TIME, States
 from upt_inverse.step import Fields, Known, TrainingStep
 
 Term = Callable[[TrainingStep], Tensor]
@@ -71,9 +72,7 @@ class Terms:
         }
 
     def _forward(self, step: TrainingStep) -> Tensor:
-        return _field_error(
-            step.predicted.some, step.at_queries(1), step.next_latent, step.query_positions
-        )
+        return _field_error(step.predicted.some, step.next_latent, step.states, 1, step.queries)
 
     def _inverse_encoding(self, step: TrainingStep) -> Tensor:
         condition = step.states.condition(-1)
@@ -86,9 +85,7 @@ class Terms:
             )
         else:
             known = step.decoded.some
-        return _field_error(
-            known, step.at_queries(0), step.latent, step.query_positions, self._not_first(step)
-        )
+        return _field_error(known, step.latent, step.states, 0, step.queries, self._not_first(step))
 
     def _inverse_decoding(self, step: TrainingStep) -> Tensor:
         if self._loss.preset == "seed":
@@ -132,27 +129,30 @@ class Terms:
         latents = [step.next_latent]
         for condition in conditions:
             latents.append(step.model.step(latents[-1], condition=condition))
-        latent = torch.cat(latents[1:])
-        known = [condition for condition in conditions if condition is not None]
-        condition = torch.cat(known) if known else None
-        places, targets = zip(*(self._rollout_points(step, ahead) for ahead in aheads), strict=True)
-        where = torch.cat(places)
-        target = {name: torch.cat([part[name] for part in targets]) for name in targets[0]}
-        chunk = self._loss.chunk_size
-        pred = step.decode(where, latent, condition=condition, chunk_size=chunk)
-        return _field_error(pred, target, latent, where)
+        samples = [self._rollout_sample(step, ahead) for ahead in aheads]
+        fields = step.decode(
+            torch.cat([_positions_of(step.everywhere, sample) for sample in samples]),
+            torch.cat(latents[1:]),
+            condition=_joined(conditions),
+            chunk_size=self._loss.chunk_size,
+        )
+        parts = {name: values.chunk(len(aheads)) for name, values in fields.items()}
+        errors = [
+            _field_error(
+                {name: part[i] for name, part in parts.items()},
+                latents[i + 1],
+                step.everywhere,
+                ahead,
+                samples[i],
+            )
+            for i, ahead in enumerate(aheads)
+        ]
+        return torch.stack(errors).mean()
 
-    def _rollout_points(self, step: TrainingStep, ahead: int) -> tuple[Tensor, Fields]:
-        """Where a state of the unroll is compared, `[B, Q, d]`, and the true fields there."""
-        where, target = step.everywhere.positions, step.everywhere.at(ahead)
-        samples, _, of, _ = step.everywhere.values.shape
-        count = max(1, round(self._loss.rollout_queries * of))
-        if count == of:
-            return where.expand(samples, -1, -1), target
-        strategy = self._loss.query_sampling.strategy
-        assert strategy is not None
-        drawn = step.points(ahead, count=count, strategy=strategy)
-        return drawn.gather(where), {name: drawn.gather(values) for name, values in target.items()}
+    def _rollout_sample(self, step: TrainingStep, ahead: int) -> QuerySample | None:
+        """Where a state of the unroll is compared; None: everywhere."""
+        count = max(1, round(self._loss.rollout_queries * self._geometry.num_points))
+        return step.points(ahead, count=count) if count < self._geometry.num_points else None
 
     def _forward_latent(self, step: TrainingStep) -> Tensor:
         target = step.target_latent
@@ -178,8 +178,7 @@ class Terms:
         )
 
     def _conservation(self, step: TrainingStep) -> Tensor:
-        now = self._physical(step.at_queries(0))
-        then = self._physical(step.predicted.some)
+        now, then = (self._physical(fields) for fields in step.judged)
         scale = self._loss.conservation_scale
         return _mean(conservation_penalty(then[name], now[name], scale=scale) for name in now)
 
@@ -195,19 +194,37 @@ class Terms:
         return _mean(boundary_penalty(f, sides=sides, **options) for f in fields.values())
 
     def _positivity(self, step: TrainingStep) -> Tensor:
-        least, fields = self._loss.positivity_minimum, self._physical(step.predicted.some)
+        least, fields = self._loss.positivity_minimum, self._physical(step.judged[1])
         return _mean(positivity_penalty(field, minimum=least) for field in fields.values())
 
 
 def _field_error(
     pred: Fields,
-    target: Fields,
     latent: Tensor,
-    positions: Tensor,
+    states: States,
+    ahead: int,
+    sample: QuerySample | None,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Mean over fields of the mean squared error: the inverse encoding loss of any state."""
-    return inverse_encoding_loss(target, latent, Known(pred), positions, mask=mask)
+    """Mean over fields of the mean squared error over all points: the inverse encoding loss of any state.
+
+    Of a sample, each point counts with the inverse of its chance to be drawn (Horvitz and Thompson).
+    """
+    truth, where = states.at(ahead), states.positions
+    return inverse_encoding_loss(truth, latent, Known(pred), where, sample=sample, mask=mask)
+
+
+def _positions_of(states: States, sample: QuerySample | None) -> Tensor:
+    """`[B, Q, d]`."""
+    if sample is None:
+        return states.positions.expand(states.values.shape[0], -1, -1)
+    return sample.gather(states.positions)
+
+
+def _joined(conditions: list[Tensor | None]) -> Tensor | None:
+    """Conditions of several states below each other; a model has one for each, or for none."""
+    known = [condition for condition in conditions if condition is not None]
+    return torch.cat(known) if known else None
 
 
 def _mean(values: object) -> Tensor:

@@ -28,7 +28,6 @@ from upt_inverse.build import (
     build_model,
     build_optimizer,
     build_task,
-    build_weighting,
     describe_weighting,
     learning_rate,
     open_bundle,
@@ -100,7 +99,7 @@ def train_in(run: RunFolder, parts: Parts) -> None:
         print(line)
     engine = Engine(
         task=task,
-        weighting=build_weighting(config),
+        weighting=config.rule(),
         model=model,
         config=config.train,
         run=run,

@@ -16,6 +16,7 @@ from nops_losses._field_penalties import (
     conservation_penalty,
     positivity_penalty,
 )
+from nops_losses._gradient import gradient_magnitude
 from nops_losses._hybrid_penalties import (
     capacity_penalty,
     coefficient_penalty,
@@ -75,6 +76,7 @@ __all__ = [
     "field_error",
     "gate_penalty",
     "gaussian_kl",
+    "gradient_magnitude",
     "initial_condition_loss",
     "inverse_decoding_loss",
     "inverse_encoding_loss",

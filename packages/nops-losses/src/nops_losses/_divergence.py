@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nops_losses._checks import masked_mean, reduce
-from nops_losses._points import checked_grid, read_points
+from nops_losses._points import checked_grid, each_axis, read_points, wrapped
 
 STENCIL = 3  # cells that a central difference spans
 
@@ -59,17 +59,17 @@ def divergence_penalty(
     values, keep = read_points(velocity, mask, name="velocity")
     sizes = checked_grid(grid_shape, num_points=velocity.shape[1])
     _check_axes(sizes, components=velocity.shape[2])
-    steps = _each_axis(spacing, len(sizes), name="spacing")
+    steps = each_axis(spacing, len(sizes), name="spacing")
     if not all(0 < step < math.inf for step in steps):
         raise ValueError(f"spacing must be positive and finite, got {spacing}.")
     if not 1 <= power < math.inf:
         raise ValueError(f"power must be at least 1 and finite, got {power}.")
-    wraps = _each_axis(periodic, len(sizes), name="periodic")
+    wraps = each_axis(periodic, len(sizes), name="periodic")
     grid = values.movedim(-1, 0).unflatten(-1, sizes)  # component, sample, *grid
-    value = _divergence(_wrapped(grid, wraps), steps).abs()
+    value = _divergence(wrapped(grid, wraps), steps).abs()
     value = value if power == 1 else value.pow(power)
     if keep is not None:
-        keep = _whole_stencil(_wrapped(keep.unflatten(-1, sizes), wraps), len(sizes)).flatten(1)
+        keep = _whole_stencil(wrapped(keep.unflatten(-1, sizes), wraps), len(sizes)).flatten(1)
     if reduction == "none":
         return masked_mean(value.flatten(1), keep, (1,))
     return reduce(masked_mean(value.flatten(1), keep, (0, 1)), reduction)
@@ -83,23 +83,6 @@ def _check_axes(sizes: tuple[int, ...], *, components: int) -> None:
         )
     if min(sizes) < STENCIL:
         raise ValueError(f"a central difference spans {STENCIL} cells, got grid_shape={sizes}.")
-
-
-def _each_axis(value: float | bool | Sequence, count: int, *, name: str) -> tuple:
-    """One value for each axis, the same where one is given for all."""
-    values = tuple(value) if isinstance(value, Sequence) else (value,) * count
-    if len(values) != count:
-        raise ValueError(f"{name} is one value, or one for each of {count} axes; got {value}.")
-    return values
-
-
-def _wrapped(field: Tensor, periodic: tuple[bool, ...]) -> Tensor:
-    """The field with a cell of its other end put before and behind each periodic grid axis."""
-    for axis, wraps in enumerate(periodic, start=-len(periodic)):
-        if wraps:
-            first, last = field.narrow(axis, 0, 1), field.narrow(axis, -1, 1)
-            field = torch.cat([last, field, first], dim=axis)
-    return field
 
 
 def _inner(field: Tensor, dims: int, *, axis: int | None = None, shift: int = 0) -> Tensor:

@@ -58,3 +58,20 @@ def checked_grid(grid_shape: Sequence[int], *, num_points: int) -> tuple[int, ..
             "the fields must be a whole grid, flattened with its last axis fastest."
         )
     return sizes
+
+
+def each_axis(value: float | bool | Sequence, count: int, *, name: str) -> tuple:
+    """One value for each axis, the same where one is given for all."""
+    values = tuple(value) if isinstance(value, Sequence) else (value,) * count
+    if len(values) != count:
+        raise ValueError(f"{name} is one value, or one for each of {count} axes; got {value}.")
+    return values
+
+
+def wrapped(field: Tensor, periodic: tuple[bool, ...]) -> Tensor:
+    """The field with a cell of its other end put before and behind each periodic grid axis."""
+    for axis, wraps in enumerate(periodic, start=-len(periodic)):
+        if wraps:
+            first, last = field.narrow(axis, 0, 1), field.narrow(axis, -1, 1)
+            field = torch.cat([last, field, first], dim=axis)
+    return field

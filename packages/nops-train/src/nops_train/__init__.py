@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from nops_train._command_line_spec import Needs as Needs
     from nops_train._command_line_spec import Option as Option
     from nops_train._common_commands import one_run as one_run
+    from nops_train._common_commands import schedule_needs as schedule_needs
     from nops_train._common_commands import some_runs as some_runs
     from nops_train._common_commands import verify_option as verify_option
     from nops_train._config import Config as Config
@@ -76,6 +77,11 @@ if TYPE_CHECKING:
     from nops_train._run_folder import RunFolder as RunFolder
     from nops_train._sinks import Sink as Sink
     from nops_train._study import Study as Study
+    from nops_train._weighting_config import ConstantConfig as ConstantConfig
+    from nops_train._weighting_config import CurriculumConfig as CurriculumConfig
+    from nops_train._weighting_config import MomentumConFIGConfig as MomentumConFIGConfig
+    from nops_train._weighting_config import NtkConfig as NtkConfig
+    from nops_train._weighting_config import WeightingConfig as WeightingConfig
     from nops_train._world import World as World
     from nops_train._world import join_world as join_world
 
@@ -102,6 +108,7 @@ _MODULES = {
     "Option": "_command_line_spec",
     "one_run": "_common_commands",
     "some_runs": "_common_commands",
+    "schedule_needs": "_common_commands",
     "verify_option": "_common_commands",
     "Config": "_config",
     "DataConfig": "_config",
@@ -146,6 +153,11 @@ _MODULES = {
     "RunFolder": "_run_folder",
     "Sink": "_sinks",
     "Study": "_study",
+    "ConstantConfig": "_weighting_config",
+    "CurriculumConfig": "_weighting_config",
+    "MomentumConFIGConfig": "_weighting_config",
+    "NtkConfig": "_weighting_config",
+    "WeightingConfig": "_weighting_config",
     "World": "_world",
     "join_world": "_world",
 }
@@ -159,6 +171,8 @@ __all__ = [
     "CheckpointFolder",
     "Command",
     "Config",
+    "ConstantConfig",
+    "CurriculumConfig",
     "DataConfig",
     "Diverged",
     "Engine",
@@ -173,7 +187,9 @@ __all__ = [
     "ListSource",
     "LossTask",
     "MemoryForecast",
+    "MomentumConFIGConfig",
     "Needs",
+    "NtkConfig",
     "Option",
     "PeerFailed",
     "RunFolder",
@@ -184,6 +200,7 @@ __all__ = [
     "Task",
     "TrainConfig",
     "Weighting",
+    "WeightingConfig",
     "Window",
     "World",
     "check_inert_terms",
@@ -213,6 +230,7 @@ __all__ = [
     "run_generation",
     "run_verification",
     "save_checkpoint",
+    "schedule_needs",
     "set_rng_state",
     "settled_config",
     "some_runs",

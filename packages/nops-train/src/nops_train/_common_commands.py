@@ -1,6 +1,21 @@
-"""What the commands of most apps take: run folders, and the switch that checks data."""
+"""What the commands of most apps take: run folders, the switch that checks data, keys of a schedule."""
 
-from nops_train._command_line_spec import Folders, Option
+from nops_train._command_line_spec import Folders, Needs, Option
+
+SCHEDULED = {
+    "warmup_steps": ("cosine", "step", "plateau"),
+    "lr_factor": ("step", "plateau"),
+    "lr_step_epochs": ("step",),
+    "lr_patience": ("plateau",),
+}  # keys of `TrainConfig`, each with the values of `lr_schedule` under which it counts
+
+
+def schedule_needs() -> tuple[Needs, ...]:
+    """For `App.needs`: the keys that count under some learning-rate schedules only."""
+    return tuple(
+        Needs(key=f"train.{key}", other="train.lr_schedule", values=values)
+        for key, values in SCHEDULED.items()
+    )
 
 
 def one_run() -> Folders:

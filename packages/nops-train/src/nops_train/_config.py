@@ -43,11 +43,18 @@ class TrainConfig(Config):
         1, ge=1, description="Micro-batches that the batch of one step is split into."
     )
     learning_rate: float = Field(1e-3, gt=0, description="Learning rate, at its peak.")
-    lr_schedule: Literal["cosine", "constant"] = Field(
-        "cosine", description="Learning rate after the warm-up."
+    lr_schedule: Literal["cosine", "step", "plateau", "constant"] = Field(
+        "cosine", description="Learning rate after the warm-up; constant has none."
     )
     warmup_steps: int = Field(
         0, ge=0, description="Optimizer steps over which the learning rate rises to its peak."
+    )
+    lr_factor: float = Field(
+        0.1, gt=0, lt=1, description="What step and plateau multiply the learning rate by."
+    )
+    lr_step_epochs: int = Field(10, ge=1, description="Epochs between two falls of step.")
+    lr_patience: int = Field(
+        5, ge=1, description="Validations without a better monitored metric before plateau falls."
     )
     weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay (AdamW).")
     grad_clip: float | None = Field(

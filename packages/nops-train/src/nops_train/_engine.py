@@ -61,7 +61,8 @@ class Engine:
         optimizer: Holds the parameters to train; AdamW over all of the model's by default. A group's
             `lr_scale` multiplies the learning rate.
         learning_rate: `learning_rate(epoch, step)` of each step. None leaves the optimizer's own rates,
-            and needs `lr_schedule="constant"` without warm-up. On CUDA a skipped step counts in `step` until
+            and needs `lr_schedule="constant"` without warm-up. One with `observe(value)` is shown the
+            monitored metric of each validation; one with a state is saved. On CUDA a skipped step counts in `step` until
             the next line of the log, checkpoint or end of an epoch.
         stateful: Further objects to be saved and restored, by name.
         fingerprint: What identifies the data; a run goes on with equal values only.
@@ -301,6 +302,8 @@ class Engine:
                 "step": state.step,
             }
         self._ledger.log("validation", metrics=metrics, best=is_best)
+        if self._learning_rate is not None and hasattr(self._learning_rate, "observe"):
+            self._learning_rate.observe(value)  # pyright: ignore[reportFunctionMemberAccess]
         if self._weighting.observes == "validation":
             self._ledger.observe({**means.raw, **metrics}, split="valid")
         return is_best

@@ -106,12 +106,14 @@ def check_sources(train: BatchSource, valid: BatchSource | None, config: TrainCo
     """Batches per epoch.
 
     Raises:
-        InputError: If there is none, or early stopping has nothing to watch.
+        InputError: If there is none, or early stopping or the learning rate has nothing to watch.
     """
     if train.num_batches < 1:
         raise InputError("the training source has no batch")
     if valid is None and config.early_stop_patience is not None:
         raise InputError("train.early_stop_patience needs a validation set")
+    if valid is None and config.lr_schedule == "plateau":
+        raise InputError("train.lr_schedule: plateau needs a validation set")
     return train.num_batches
 
 
