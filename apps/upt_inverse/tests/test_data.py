@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from nops_data import WellWriter
-from nops_physics import ColeHopf
+from nops_data import WellReader, WellWriter
+from nops_physics import Burgers1D, ColeHopf
 from nops_train import RunFolder, load_checkpoint, load_run_config
 from upt_inverse.build import build_model, build_task, open_bundle
 from upt_inverse.cli import main
@@ -74,6 +74,61 @@ def test_generate_goes_on_and_verifies(
     assert "0 trajectories written, 6 kept" in capsys.readouterr().out
     assert main(["generate", "--verify", *words]) == 0
     assert "6 checksums match; " in capsys.readouterr().out
+
+
+def test_parameters_may_differ_between_trajectories(
+    run_app: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "both"
+    sizes = [f"--data.num_{split}={n}" for split, n in (("train", 3), ("valid", 2), ("test", 2))]
+    words = [*sizes, "--data.num_steps=3", "--data.shape=64", "--data.vary.viscosity=0.03,0.3"]
+    assert run_app("generate", *words, data=folder) == 0
+    assert run_app("generate", "--verify", data=folder) == 0
+    reader = WellReader(folder, split="train", parameters="physical")
+    told = reader.parameters[:, 0].tolist()
+    assert reader.parameter_names == ("viscosity",)
+    assert len(set(told)) == 3
+    assert min(told) >= 0.03
+    assert max(told) <= 0.3
+    for sample, viscosity in enumerate(told):
+        frames = reader.read(sample)[:, 0].double()
+        solver = Burgers1D(64, viscosity=viscosity)
+        expected = solver.solve(frames[:1, None], times=[0.0, 0.1, 0.2, 0.3])[0, :, 0]
+        torch.testing.assert_close(frames, expected, rtol=0.0, atol=1e-5)  # stored in float32
+    assert run_app("train", data=folder) == 2
+    assert "add it to model.condition" in " ".join(capsys.readouterr().err.split())
+    words = ["--model.condition=viscosity", "--train.epochs=1", "--train.warmup_steps=0"]
+    assert run_app("train", *words, "--loss.rollout_horizon=2", data=folder) == 0
+    run = RunFolder.at("runs/upt-inverse/tiny")
+    assert run.config["data"]["vary"] == {"viscosity": [0.03, 0.3]}
+    assert main(["rollout", str(run.path)]) == 0
+    assert main(["evaluate", str(run.path)]) == 0
+    config = load_run_config(UptConfig, run.path)
+    bundle = open_bundle(config)
+    task = build_task(config, bundle, build_model(config, bundle))
+    seen = task.states(next(iter(bundle.test.batches(epoch=0)))).condition(0)
+    assert seen is not None
+    unit = WellReader(folder, split="test").parameters  # 0 and 1 are the ends of the range
+    torch.testing.assert_close(seen, unit)
+
+
+@pytest.mark.parametrize(
+    ("word", "part"),
+    [
+        ("speed=1,2", "burgers has viscosity"),
+        ("viscosity=2,1", "a lower and an upper end"),
+        ("viscosity=-1,1", "viscosity"),
+    ],
+)
+def test_ranges_that_cannot_be_are_refused(
+    run_app: Callable[..., int],
+    tmp_path: Path,
+    word: str,
+    part: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run_app("generate", f"--data.vary.{word}", data=tmp_path / "no") == 2
+    assert part in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("pde", ["advection", "diffusion_reaction"])

@@ -81,7 +81,8 @@ def open_bundle(config: UptConfig) -> Bundle:
     """Readers, windows and samplers over the data.
 
     Raises:
-        InputError: If the grid is uneven, or a condition is no scalar of the files.
+        InputError: If the grid is uneven, a condition is no scalar of the files, or a parameter varies
+            that is no condition.
         LayoutError: If files are missing, damaged or do not fit each other.
     """
     if config.data.source == "pdebench":
@@ -91,6 +92,11 @@ def open_bundle(config: UptConfig) -> Bundle:
         fingerprints, interval = readers["train"].fingerprints(), readers["train"].frame_interval
     else:
         assert config.data.path is not None
+        if hidden := [name for name in config.data.vary if name not in config.model.condition]:
+            raise InputError(
+                f"data.vary: {hidden[0]} differs between trajectories, and the model is not told: add it "
+                f"to model.condition, which is {list(config.model.condition)}"
+            )
         splits = open_splits(config.data.path)
         readers = {split: splits[split] for split in SPLITS}
         normaliser, fingerprints = splits.normaliser, splits.fingerprints

@@ -5,7 +5,12 @@ from typing import Literal
 from nops_train import DataConfig
 from pydantic import Field, model_validator
 
-SOLVED = ("burgers", "diffusion_reaction", "advection")
+OWN = {
+    "burgers": ("viscosity",),
+    "diffusion_reaction": ("Du", "Dv", "k"),
+    "advection": ("speed",),
+}  # keys that an equation reads
+SOLVED = tuple(OWN)
 Equation = Literal[
     "burgers",
     "diffusion_reaction",
@@ -41,6 +46,11 @@ class UptDataConfig(DataConfig):
     Du: float = Field(1e-3, ge=0, description="Diffusivity of u in diffusion_reaction.")
     Dv: float = Field(5e-3, ge=0, description="Diffusivity of v in diffusion_reaction.")
     k: float = Field(5e-3, ge=0, description="Constant of diffusion_reaction.")
+    vary: dict[str, tuple[float, float]] = Field(
+        {},
+        description="Ranges that parameters of the equation are drawn from, each trajectory its own; "
+        "the model has to be told of them (model.condition).",
+    )
 
     @model_validator(mode="after")
     def _source_fits(self) -> "UptDataConfig":
@@ -50,6 +60,15 @@ class UptDataConfig(DataConfig):
             raise ValueError(f"source = {self.source} without path: where are the files?")
         if self.parameters and self.source != "pdebench":
             raise ValueError(f"parameters have no effect while source is {self.source}")
+        if self.vary and self.source != "generate":
+            raise ValueError(f"vary has no effect while source is {self.source}")
+        for name, (low, high) in self.vary.items():
+            if name not in OWN[self.pde]:
+                raise ValueError(f"vary.{name}: {self.pde} has {', '.join(OWN[self.pde])}")
+            if low >= high:
+                raise ValueError(
+                    f"vary.{name} = [{low:g}, {high:g}], expected a lower and an upper end"
+                )
         axes = {"burgers": 1, "advection": 1, "diffusion_reaction": 2}
         if self.source == "generate" and len(self.shape) != axes[self.pde]:
             raise ValueError(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from nops_data import (
     Plan,
     Request,
@@ -20,7 +21,15 @@ from nops_data import (
     stored_facts,
     verify,
 )
-from nops_physics import Advection1D, Burgers1D, DiffusionReaction2D, derive_seed
+from nops_physics import (
+    Advection1D,
+    Burgers1D,
+    DiffusionReaction2D,
+    Parameter,
+    derive_seed,
+    physical_parameters,
+    sobol_parameters,
+)
 from nops_train import (
     InputError,
     require_data,
@@ -31,27 +40,23 @@ from nops_train import (
 
 from upt_inverse.build import SPLITS, open_readers
 from upt_inverse.config import UptConfig
-from upt_inverse.config_data import UptDataConfig
+from upt_inverse.config_data import OWN, UptDataConfig
 
+ENDS = ("low", "high")  # of a range
 BATCH = 16  # trajectories solved at a time
 DEFAULT_ROOT = Path("data") / "upt-inverse"
-OWN = {
-    "burgers": ("viscosity",),
-    "advection": ("speed",),
-    "diffusion_reaction": ("Du", "Dv", "k"),
-}  # keys that an equation reads
 SHARED = ("pde", "num_train", "num_valid", "num_test", "num_steps", "shape", "dt", "seed")
 
 Solver = Burgers1D | Advection1D | DiffusionReaction2D
 
 
-def solver_of(data: UptDataConfig) -> Solver:
-    """The configured equation.
+def solver_of(data: UptDataConfig, **own: float) -> Solver:
+    """The configured equation, with parameters of a trajectory's own.
 
     Raises:
         InputError: If a setting is out of its range.
     """
-    own = {name: getattr(data, name) for name in OWN[data.pde]}
+    own = {name: getattr(data, name) for name in OWN[data.pde]} | own
     try:
         if data.pde == "diffusion_reaction":
             return DiffusionReaction2D(data.shape, **own)
@@ -69,13 +74,17 @@ def make_plan(data: UptDataConfig) -> Plan:
     """
     if data.source != "generate":
         raise InputError(f"data.source is {data.source}: there is nothing to generate")
-    solver = solver_of(data)
+    solver, ranges = solver_of(data), varied(data)
+    for end in ENDS:  # both ends of each range can be solved
+        solver_of(data, **{one.name: getattr(one, end) for one in ranges})
+    constant = {name: getattr(data, name) for name in OWN[data.pde] if name not in data.vary}
+    ends = {f"{one.name}_{end}": getattr(one, end) for one in ranges for end in ENDS}
     return Plan(
         dataset_name=data.pde,
         domain=data.pde,
         solver_version=solver.version,
         channels=solver.channel_names,
-        parameter_names=(),
+        parameter_names=tuple(one.name for one in ranges),
         shape=data.shape,
         num_frames=data.num_steps + 1,
         frame_interval=data.dt,
@@ -83,32 +92,51 @@ def make_plan(data: UptDataConfig) -> Plan:
         boundary=solver.boundary,
         splits=_splits(data),
         units="dimensionless",
-        attributes={"seed": data.seed, **{name: getattr(data, name) for name in OWN[data.pde]}},
+        attributes={"seed": data.seed, **constant, **ends},
     )
 
 
+def varied(data: UptDataConfig) -> tuple[Parameter, ...]:
+    """The parameters that differ between trajectories, with their ranges."""
+    named = [(name, data.vary[name]) for name in OWN[data.pde] if name in data.vary]
+    return tuple(Parameter(name=name, low=low, high=high) for name, (low, high) in named)
+
+
 def _splits(data: UptDataConfig) -> dict[str, SplitPlan]:
-    """Stretches of one sequence of seeds, so that no two trajectories share one."""
+    """Stretches of one sequence of seeds and parameters, so that no two trajectories share one."""
+    ranges = varied(data)
 
     def make(places: range) -> SplitPlan:
         seeds = [derive_seed("initial", data.seed, place) for place in places]
-        return SplitPlan(theta=np.zeros((len(places), 0)), ic_seed=seeds)
+        if not ranges:
+            return SplitPlan(theta=np.zeros((len(places), 0)), ic_seed=seeds)
+        options = {"num_parameters": len(ranges), "seed": data.seed, "skip": places.start}
+        theta = sobol_parameters(len(places), **options)
+        return SplitPlan(theta=theta, parameters=physical_parameters(theta, ranges), ic_seed=seeds)
 
     return consecutive_splits({split: getattr(data, f"num_{split}") for split in SPLITS}, make)
 
 
 def solve_with(data: UptDataConfig) -> Any:
     """The callable that computes what a plan asks for."""
-    solver = solver_of(data)
-    times = [frame * data.dt for frame in range(data.num_steps + 1)]
+    times, ranges = [frame * data.dt for frame in range(data.num_steps + 1)], varied(data)
 
     def solve(request: Request) -> Any:
-        initial = solver.initial(len(request), seed=request.ic_seed)
+        kinds = solver_of(data).initial_kinds(len(request), seed=request.ic_seed)
+        if not ranges:
+            return frames(solver_of(data), request.ic_seed), kinds
+        values = physical_parameters(torch.from_numpy(request.theta.copy()), ranges).tolist()
+        names = [one.name for one in ranges]
+        own = [dict(zip(names, row, strict=True)) for row in values]
+        rows = zip(own, request.ic_seed, strict=True)
+        return torch.cat([frames(solver_of(data, **one), [seed]) for one, seed in rows]), kinds
+
+    def frames(solver: Solver, seeds: Any) -> torch.Tensor:
+        initial = solver.initial(len(seeds), seed=seeds)
         try:
-            frames = solver.solve(initial, times=times).float()
+            return solver.solve(initial, times=times).float()
         except ValueError as error:
             raise InputError(f"data: {error}") from error
-        return frames, solver.initial_kinds(len(request), seed=request.ic_seed)
 
     return solve
 
@@ -120,6 +148,8 @@ def data_folder(config: UptConfig) -> Path:
         return Path(data.path)
     facts = data.model_dump(mode="json", include={*SHARED, *OWN[data.pde]})
     facts |= {"version": solver_of(data).version}
+    if data.vary:
+        facts["vary"] = data.model_dump(mode="json")["vary"]
     return named_folder(DEFAULT_ROOT, data.pde, facts)
 
 
@@ -153,7 +183,10 @@ def _facts_on_disk(folder: Path) -> dict[str, Any]:
     own = OWN.get(str(stored.get("domain")))
     if own is None:
         return {**facts, "dt": interval, "source": "well"}
-    made = {name: stored[name] for name in own if name in stored}
+    made: dict[str, Any] = {name: stored[name] for name in own if name in stored}
+    drawn = [name for name in own if f"{name}_low" in stored]
+    if drawn:
+        made["vary"] = {name: tuple(stored[f"{name}_{end}"] for end in ENDS) for name in drawn}
     seed = int(stored.get("seed", 0))
     return {**facts, "dt": interval, "pde": str(stored["domain"]), "seed": seed, **made}
 
