@@ -97,3 +97,15 @@ def test_gradients_batches_and_declarations(model, row):
 def test_bad_arguments_are_refused(make, expected):
     with pytest.raises(ValueError, match=expected):
         make()
+
+
+@pytest.mark.parametrize(("method", "order"), [("rk4", 4), ("euler", 1)])
+def test_order_in_time_of_transport(method, order):
+    def end(steps, method=method):
+        options = {"steps": steps + 1, "dt": 0.4 / steps, "advection": True, "method": method}
+        return AdvectionDiffusion(**options)(column(0.1, 0.1))[0, -20:]
+
+    errors = [(end(n) - end(200, "rk4")).abs().max() for n in (20, 40)]
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.2)
+    with pytest.raises(ValueError, match="expected rk4 or euler"):
+        AdvectionDiffusion(method="midpoint")

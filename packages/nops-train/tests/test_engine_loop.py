@@ -267,6 +267,22 @@ def test_a_rate_falls_when_validation_stands_still(toy, tmp_path, epochs):
     assert [falls[n] / 0.05 for n in range(5)] == pytest.approx([1, 1, 1, 0.5, 0.25])
 
 
+def test_epochs_of_a_pretraining_are_never_the_best_and_patience_starts_later(toy, tmp_path):
+    task = type("Values", (Scripted,), {"values": (0.1, 3.0, 2.0, 2.5, 2.5, 1.0)})
+    settings = toy.config(epochs=6, early_stop_patience=2, keep_last=None)
+    # without a later start, epochs 3 and 4 would end the run
+    options = {"settings": settings, "task": task, "best_from": 1}
+    stopped = toy.engine(tmp_path, name="a", **options).fit(toy.train, ListSource(toy.batches(1)))
+    assert (stopped.status, stopped.epochs) == ("stopped_early", 5)
+    assert stopped.best is not None
+    assert (stopped.best["epoch"], stopped.best["value"]) == (2, 2.0)  # not 0.1 of epoch 0
+    later = toy.engine(tmp_path, name="b", patience_from=4, **options)
+    result = later.fit(toy.train, ListSource(toy.batches(1)))
+    assert result.status == "completed"
+    assert result.best is not None
+    assert result.best["epoch"] == 5
+
+
 def test_only_nan_metrics_give_no_best(toy, tmp_path):
     task = type("Values", (Scripted,), {"values": (math.nan,) * 3})
     made = toy.engine(tmp_path, settings=toy.config(epochs=2), task=task)

@@ -14,7 +14,7 @@ from nops_diagnostics import (
     plot_rollout,
     plot_training,
 )
-from nops_train import InputError, RunFolder, load_run_config, read_events
+from nops_train import CurriculumConfig, InputError, RunFolder, load_run_config, read_events
 from rich.console import Console
 from rich.table import Table
 

@@ -5,8 +5,17 @@
 `Windows`, `ResumableSampler` and `Batches` turn trajectories into batches whose content depends on
 (seed, epoch, batch) alone; `TaskMixture` and `BalancedSampler` do so for several data sets at once.
 `generate` fills a folder from a solver, restartable at any moment; `verify` recomputes its sums.
+Small problems are arrays (`read_arrays`) or tables (`read_table`), served row by row by `Rows`.
 """
 
+from nops_data._arrays import (
+    Rows,
+    digests,
+    has_arrays,
+    read_arrays,
+    read_facts,
+    write_arrays,
+)
 from nops_data._attributes import stored_attributes
 from nops_data._balanced import BalancedSampler
 from nops_data._check import check_well
@@ -32,6 +41,16 @@ from nops_data._sources import (
 )
 from nops_data._splits import Splits, frame_interval, open_splits, stored_facts
 from nops_data._stats import write_stats
+from nops_data._tables import (
+    Table,
+    read_days,
+    read_json,
+    read_ranges,
+    read_stations,
+    read_table,
+    read_vector,
+    unbroken,
+)
 from nops_data._trajectories import Trajectories
 from nops_data._verify import Verification, verify
 from nops_data._windows import Windows, window_items
@@ -52,8 +71,10 @@ __all__ = [
     "Progress",
     "Request",
     "ResumableSampler",
+    "Rows",
     "SplitPlan",
     "Splits",
+    "Table",
     "TaskMixture",
     "Trajectories",
     "Verification",
@@ -63,20 +84,32 @@ __all__ = [
     "check_well",
     "consecutive_splits",
     "data_fingerprint",
+    "digests",
     "file_fingerprints",
     "frame_interval",
     "generate",
+    "has_arrays",
     "import_npz",
     "loader",
     "named_folder",
     "open_splits",
     "ordered_batches",
     "pending",
+    "read_arrays",
+    "read_days",
+    "read_facts",
+    "read_json",
+    "read_ranges",
+    "read_stations",
+    "read_table",
+    "read_vector",
     "share_of",
     "stored_attributes",
     "stored_facts",
     "training_batches",
+    "unbroken",
     "verify",
     "window_items",
+    "write_arrays",
     "write_stats",
 ]

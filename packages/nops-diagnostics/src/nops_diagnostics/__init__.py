@@ -30,6 +30,12 @@ from nops_diagnostics._plot_decoded import plot_decoded_errors, plot_profiles
 from nops_diagnostics._plot_evolution import plot_spectrum_evolution, plot_temporal_spectrum
 from nops_diagnostics._plot_fields import plot_rollout, plot_spectra
 from nops_diagnostics._plot_flow import plot_flow_drift, plot_proper_modes
+from nops_diagnostics._plot_inversion import (
+    plot_error_bars,
+    plot_parameters_over_time,
+    plot_patterns,
+    plot_recovery,
+)
 from nops_diagnostics._plot_schedule import plot_schedule
 from nops_diagnostics._plot_scores import plot_correlation, plot_metric, plot_skill
 from nops_diagnostics._plot_training import Series, plot_training, read_series
@@ -49,6 +55,7 @@ from nops_diagnostics._sensitivity import (
     diversity_ratio,
     shuffle_ratio,
 )
+from nops_diagnostics._separability import jeffries_matusita
 from nops_diagnostics._spectra import spectrum_error
 from nops_diagnostics._stability import TemporalStability, temporal_stability
 from nops_diagnostics._temporal_spectrum import TemporalSpectrum, temporal_spectrum
@@ -88,6 +95,7 @@ __all__ = [
     "format_number",
     "frmse",
     "identifiability",
+    "jeffries_matusita",
     "lead_errors",
     "lead_mean",
     "max_error",
@@ -100,11 +108,15 @@ __all__ = [
     "plot_anisotropic_spectra",
     "plot_correlation",
     "plot_decoded_errors",
+    "plot_error_bars",
     "plot_flow_drift",
     "plot_lead_errors",
     "plot_metric",
+    "plot_parameters_over_time",
+    "plot_patterns",
     "plot_profiles",
     "plot_proper_modes",
+    "plot_recovery",
     "plot_rollout",
     "plot_schedule",
     "plot_skill",

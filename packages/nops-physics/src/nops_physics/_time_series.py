@@ -15,7 +15,7 @@ FORCING = (
     Quantity(name="f", unit="1/s", low=math.pi, high=2 * math.pi),
 )
 START = Quantity(name="theta0", unit="rad", low=-math.pi / 2, high=math.pi / 2, default=1.0)
-SUBSTEPS = 2  # Euler steps of advection and diffusion per frame
+SUBSTEPS = 2  # steps of advection and diffusion per frame
 
 
 def _check_steps(kind: str, steps: int, **positive: float) -> None:
@@ -24,6 +24,11 @@ def _check_steps(kind: str, steps: int, **positive: float) -> None:
     for name, value in positive.items():
         if not 0 < value < math.inf:
             raise ValueError(f"{kind}: {name} needs to be positive, got {value}")
+
+
+def _check_method(kind: str, method: str) -> None:
+    if method not in ADVANCE:
+        raise ValueError(f"{kind}: method is {method!r}, expected {' or '.join(ADVANCE)}")
 
 
 class Pendulum(ForwardModel):
@@ -48,8 +53,7 @@ class Pendulum(ForwardModel):
     ) -> None:
         super().__init__(SWING + FORCING if forced else SWING, inputs=(START,))
         _check_steps("Pendulum", steps, dt=dt)
-        if method not in ADVANCE:
-            raise ValueError(f"Pendulum: method is {method!r}, expected {' or '.join(ADVANCE)}")
+        _check_method("Pendulum", method)
         self.steps, self.dt, self.method, self.forced = steps, dt, method, forced
         self.output_names = tuple(f"theta_{i}" for i in range(steps))
         self.output_units = ("rad",) * steps
@@ -96,7 +100,7 @@ ADVANCE = {"rk4": _rk4, "euler": _euler}
 class AdvectionDiffusion(ForwardModel):
     """A field along a line: y_t = a y_xx - b y_x, which is 0 beyond both ends.
 
-    Central differences in space, two Euler steps per frame in time. The parameter is the
+    Central differences in space, two steps of the method per frame in time. The parameter is the
     diffusivity `a`, with `advection` also the speed `b`; the input is the first field `initial`,
     `[*batch, points]`. Outputs are the fields at the times 0, dt, ... (steps - 1) dt, all points
     of one time together.
@@ -107,9 +111,10 @@ class AdvectionDiffusion(ForwardModel):
         steps: Number of times.
         dt: Time between them.
         advection: Whether `b` is a parameter too; else it is 0.
+        method: `euler` (order 1) or `rk4` (order 4).
 
     Raises:
-        ValueError: If a number is below 1 or not positive. On use, if a step is unstable:
+        ValueError: If a number is below 1 or not positive, or the method unknown. On use, if a step is unstable:
             a dt / (2 dx^2) above 1/2.
     """
 
@@ -121,8 +126,10 @@ class AdvectionDiffusion(ForwardModel):
         steps: int = 50,
         dt: float = 0.02,
         advection: bool = False,
+        method: str = "euler",
     ) -> None:
         _check_steps("AdvectionDiffusion", steps, points=points, dx=dx, dt=dt)
+        _check_method("AdvectionDiffusion", method)
         most = dx**2 / dt * SUBSTEPS / 2
         diffusion = Quantity(name="a", unit="", low=0.005, high=0.2, least=0.0, most=most)
         speed = Quantity(name="b", unit="", low=0.005, high=0.2)
@@ -130,7 +137,7 @@ class AdvectionDiffusion(ForwardModel):
         start = torch.sin(math.pi * place / max((points - 1) * dx, dx))
         first = Quantity(name="initial", unit="", low=-1.5, high=1.5, default=start)
         super().__init__([diffusion, speed] if advection else [diffusion], inputs=[first])
-        self.points, self.dx, self.steps, self.dt = points, dx, steps, dt
+        self.points, self.dx, self.steps, self.dt, self.method = points, dx, steps, dt, method
         self.output_names = tuple(f"y_{t}_{x}" for t in range(steps) for x in range(points))
         self.output_units = ("",) * len(self.output_names)
 
@@ -139,9 +146,13 @@ class AdvectionDiffusion(ForwardModel):
         b = parameters["b"][..., None] if "b" in parameters else torch.zeros_like(a)
         field = inputs["initial"] + torch.zeros_like(a)
         frames = [field]
+
+        def rate(time: float, state: Tensor) -> Tensor:
+            return self._rate(state, a, b)
+
         for _ in range(self.steps - 1):
             for _ in range(SUBSTEPS):
-                field = field + self.dt / SUBSTEPS * self._rate(field, a, b)
+                field = ADVANCE[self.method](rate, 0.0, field, self.dt / SUBSTEPS)
             frames.append(field)
         return torch.cat(frames, dim=-1)
 

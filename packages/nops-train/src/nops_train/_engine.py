@@ -69,6 +69,9 @@ class Engine:
         importers: Read checkpoints of other programs that `--resume FILE` names.
         sinks: Further places to watch the run, beside those that `config.log_to` names.
         progress: "bar", "plain", "none" or "auto", in place of `config.progress`.
+        best_from: First epoch, 0-based, whose weights may be the best: those of a pretraining are not.
+        patience_from: First epoch whose validations count for `early_stop_patience`: until then the
+            loss itself still changes.
 
     Attributes:
         device: Where the model computes.
@@ -94,6 +97,8 @@ class Engine:
         importers: Sequence[Importer] = (),
         sinks: Sequence[Sink] = (),
         progress: ProgressMode | None = None,
+        best_from: int = 0,
+        patience_from: int = 0,
     ) -> None:
         check_learning_rate(learning_rate, config)
         self.config = config
@@ -101,6 +106,7 @@ class Engine:
         self.world = join_world()
         self.device = choose_device(config.device, local_rank=self.world.local_rank)
         self.state = TrainState()
+        self._best_from, self._patience_from = best_from, patience_from
         self._task, self._weighting = task, weighting
         self._learning_rate = learning_rate
         self._model = place(model, optimizer, config=config, world=self.world, device=self.device)
@@ -291,8 +297,9 @@ class Engine:
         value = metrics[config.monitor]
         sign = 1.0 if config.monitor_mode == "min" else -1.0
         best = math.inf if state.best is None else sign * state.best["value"]
-        is_best = sign * value < best  # never for NaN
-        state.waited = 0 if is_best else state.waited + 1
+        is_best = state.epoch >= self._best_from and sign * value < best  # never for NaN
+        waits = not is_best and state.epoch >= self._patience_from
+        state.waited = state.waited + 1 if waits else 0
         if is_best:
             state.best = {
                 "metric": config.monitor,

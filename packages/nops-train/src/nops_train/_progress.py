@@ -13,6 +13,7 @@ ProgressMode = Literal["auto", "bar", "plain", "none"]
 
 REFRESH_SECONDS = 0.2
 LINE_SECONDS = 30.0
+MOST_METRICS = 8  # of a line
 
 
 def spell_time(seconds: float) -> str:
@@ -99,8 +100,8 @@ class Progress:
     def epoch(
         self, *, epoch: int, loss: float, metrics: Mapping[str, float], seconds: float
     ) -> None:
-        """An epoch (0-based) is done."""
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        """An epoch (0-based) is done; the log has all metrics, a line the first of them."""
+        shown = "  ".join(f"{k} {v:.4g}" for k, v in list(metrics.items())[:MOST_METRICS])
         text = f"epoch {epoch + 1}/{self._epochs}  loss {loss:.4g}  {shown}".rstrip()
         text = f"{text}  {seconds:.1f} s"
         self._done = (epoch + 1) * self._batches
