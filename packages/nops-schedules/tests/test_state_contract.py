@@ -25,6 +25,7 @@ from nops_schedules import (
 from nops_schedules._evidence import LossWindow
 from nops_schedules._loss_weights import LossWeights
 from nops_schedules.gradient import (
+    CausalWeights,
     GradientNormWeights,
     GradNorm,
     InverseDirichlet,
@@ -32,7 +33,10 @@ from nops_schedules.gradient import (
     MomentumConFIG,
     NTKWeights,
     PCGrad,
+    ResidualAttention,
+    SelfAdaptive,
     UncertaintyWeights,
+    WithPointwise,
 )
 from nops_testing.contract import CUTS, check_round_trip, stateful_classes, through_file
 
@@ -363,7 +367,61 @@ class OfMomenta(OfGradients):
         return self.state.state_dict()
 
 
+class OfPoints(OfGradients):
+    """Weights of points by a learned mask; half of them per step, the fourth step skipped."""
+
+    def make(self):
+        return SelfAdaptive(4, mask="sigmoid")
+
+    def advance(self, step):
+        index = torch.tensor([step % 4, (step + 1) % 4])
+        self.state.loss(draws(step, 2, 1), index)
+        if step == 3:
+            self.state.forget()
+        self.state.step()
+
+    def observe(self):
+        return self.state.state_dict()
+
+
+class OfAttention(OfPoints):
+    """The same by a moving average."""
+
+    def make(self):
+        return ResidualAttention(4)
+
+
+class OfCauses(OfPoints):
+    """Weights along time, of a tolerance that tightens within the run."""
+
+    covers = "CausalWeights"
+
+    def make(self):
+        return CausalWeights(2, tolerances=(0.1, 1.0, 10.0))
+
+    def advance(self, step):
+        self.state.loss(draws(step, 2) * 10.0 ** (-step), torch.tensor([0.0, 1.0]))
+        self.state.step()
+
+
+class OfJoint(OfPoints):
+    """Points beside a weighting that moves as well."""
+
+    covers = "WithPointwise"
+
+    def make(self):
+        points = {"a": ResidualAttention(4), "c": CausalWeights(2)}
+        return WithPointwise(VALUED["ReLoBRaLo"](), points)
+
+    def advance(self, step):
+        values = dict(zip(THREE, draws(step, 3).tolist(), strict=True))
+        self.state.points["a"].loss(draws(step, 2), torch.tensor([step % 4, (step + 2) % 4]))
+        self.state.points["c"].loss(draws(step, 2) * 10.0 ** (-step), torch.tensor([0.0, 1.0]))
+        self.state.observe(values, epoch=0, step=step, split="train")
+
+
 GRADIENT_CASES = [OfGradients, OfAnnealing, OfDirichlet, OfGradNorm, OfKernel, OfSurgery, OfMomenta]
+POINT_CASES = [OfPoints, OfAttention, OfCauses, OfJoint]
 CASES = [
     OfConstantWeights,
     OfCurriculum,
@@ -379,8 +437,14 @@ CASES = [
     *GRADIENT_CASES,
     OfUncertainty,
     OfImpartial,
+    *POINT_CASES,
 ]
-BASES = {"Aggregator", "BalancedWeights"}  # covered by all that inherit from them
+BASES = {
+    "Aggregator",
+    "BalancedWeights",
+    "PointScheme",
+    "PointWeights",
+}  # covered by all that inherit from them
 
 
 @pytest.mark.parametrize("cut", CUTS)

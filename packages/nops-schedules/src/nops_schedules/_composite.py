@@ -18,13 +18,13 @@ class Composite(abc.ABC):
         return getattr(self._scheme, "active_weighting", None) or self._scheme
 
     def apply_update(self) -> None:
-        """Keep what the weighting in charge has staged, where it stages."""
+        """Keep what the member in charge has staged, where it stages."""
         self._settle("apply_update")
 
     def discard_update(self) -> None:
-        """Forget what the weighting in charge has staged: the step was skipped."""
+        """Forget what the member in charge has staged: the step was skipped."""
         self._settle("discard_update")
 
     def _settle(self, verdict: str) -> None:
-        if hasattr(self.active_weighting, verdict):
-            getattr(self.active_weighting, verdict)()
+        if hasattr(self._scheme, verdict):
+            getattr(self._scheme, verdict)()

@@ -76,6 +76,12 @@ class Stages(Composite):
         if callable(end) and unit is not None and end(epoch, step, dict(values)):
             self._next(epoch, step)
 
+    def share(self, reduce: Callable[[Any], Any]) -> None:
+        """Tell the members that sum over ranks how: `reduce` sums a tensor over those that make a step."""
+        for scheme in self._schemes:
+            if hasattr(scheme, "share"):
+                scheme.share(reduce)
+
     def state_dict(self) -> dict[str, Any]:
         """The stage in charge, and the states of all."""
         return {

@@ -16,17 +16,22 @@ if TYPE_CHECKING:
     from nops_schedules.gradient._aggregators import UPGrad as UPGrad
     from nops_schedules.gradient._backward import gradient_stats as gradient_stats
     from nops_schedules.gradient._backward import jacobian as jacobian
+    from nops_schedules.gradient._causal import CausalWeights as CausalWeights
     from nops_schedules.gradient._grad_norm import GradNorm as GradNorm
     from nops_schedules.gradient._momentum import MomentumConFIG as MomentumConFIG
     from nops_schedules.gradient._norms import GradientNormWeights as GradientNormWeights
     from nops_schedules.gradient._norms import InverseDirichlet as InverseDirichlet
     from nops_schedules.gradient._norms import LearningRateAnnealing as LearningRateAnnealing
     from nops_schedules.gradient._ntk import NTKWeights as NTKWeights
+    from nops_schedules.gradient._pointwise import ResidualAttention as ResidualAttention
+    from nops_schedules.gradient._pointwise import SelfAdaptive as SelfAdaptive
     from nops_schedules.gradient._uncertainty import UncertaintyWeights as UncertaintyWeights
+    from nops_schedules.gradient._with_pointwise import WithPointwise as WithPointwise
 
 _MODULES = {
     "AlignedMTL": "_aggregators",
     "CAGrad": "_aggregators",
+    "CausalWeights": "_causal",
     "ConFIG": "_aggregators",
     "GradNorm": "_grad_norm",
     "GradientNormWeights": "_norms",
@@ -37,8 +42,11 @@ _MODULES = {
     "MomentumConFIG": "_momentum",
     "NTKWeights": "_ntk",
     "PCGrad": "_aggregators",
+    "ResidualAttention": "_pointwise",
+    "SelfAdaptive": "_pointwise",
     "UPGrad": "_aggregators",
     "UncertaintyWeights": "_uncertainty",
+    "WithPointwise": "_with_pointwise",
     "gradient_stats": "_backward",
     "jacobian": "_backward",
 }
@@ -48,6 +56,7 @@ __all__ = [
     "MGDA",
     "AlignedMTL",
     "CAGrad",
+    "CausalWeights",
     "ConFIG",
     "GradNorm",
     "GradientNormWeights",
@@ -56,8 +65,11 @@ __all__ = [
     "MomentumConFIG",
     "NTKWeights",
     "PCGrad",
+    "ResidualAttention",
+    "SelfAdaptive",
     "UPGrad",
     "UncertaintyWeights",
+    "WithPointwise",
     "gradient_stats",
     "jacobian",
 ]

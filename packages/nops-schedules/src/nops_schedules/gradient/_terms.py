@@ -64,7 +64,15 @@ def check_head(state: Mapping[str, Any], owner: object, names: Iterable[str]) ->
     Raises:
         ValueError: With what was saved, and what is expected.
     """
-    expected = head(owner, names)
+    check_saved_by(state, head(owner, names))
+
+
+def check_saved_by(state: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Refuse a state that does not begin with what is expected.
+
+    Raises:
+        ValueError: With what was saved, and what is expected.
+    """
     found = {key: state.get(key) for key in expected}
     if found != expected:
-        raise ValueError(f"the state was saved by {found}; this weighting is {expected}.")
+        raise ValueError(f"the state was saved by {found}; this weighting is {dict(expected)}.")
