@@ -1,0 +1,3 @@
+from nops_train import Alias
+
+ALIASES: tuple[Alias, ...] = ()
