@@ -7,6 +7,7 @@ import pytest
 import torch
 from nops_physics import (
     Advection1D,
+    AllenCahn1D,
     Burgers1D,
     DiffusionReaction2D,
     GrayScott,
@@ -19,6 +20,7 @@ from nops_physics import (
 DOMAINS = {
     "advection": Advection1D(32),
     "advection_odd": Advection1D(21, length=3.0),
+    "allen_cahn": AllenCahn1D(64, diffusivity=5e-3),
     "burgers": Burgers1D(256),
     "burgers_odd": Burgers1D(255, courant=2.0),
     "diffusion_reaction": DiffusionReaction2D((16, 16)),

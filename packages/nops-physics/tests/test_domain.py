@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from nops_physics import (
     DOMAIN_NAMES,
     Advection1D,
+    AllenCahn1D,
     Burgers1D,
     DiffusionReaction2D,
     Domain,
@@ -226,6 +227,7 @@ def test_ranges_are_those_of_the_documentation():
         (cls.name, p.name): (p.low, p.high, p.scale)
         for cls in (
             Advection1D(16),
+            AllenCahn1D(16),
             Burgers1D(16),
             DiffusionReaction2D((8, 8)),
             GrayScott(),
@@ -236,6 +238,7 @@ def test_ranges_are_those_of_the_documentation():
     }
     assert ranges == {
         ("advection", "speed"): (0.1, 1.0, "linear"),
+        ("allen_cahn", "diffusivity"): (1e-4, 1e-2, "log"),
         ("burgers", "viscosity"): (0.01, 0.1, "log"),
         ("diffusion_reaction", "Du"): (5e-4, 2e-3, "log"),
         ("diffusion_reaction", "Dv"): (2.5e-3, 1e-2, "log"),
@@ -308,7 +311,10 @@ def test_names(name, cls):
     assert made.shape == (20, 24)
 
 
-@pytest.mark.parametrize(("name", "cls"), [("advection", Advection1D), ("burgers", Burgers1D)])
+@pytest.mark.parametrize(
+    ("name", "cls"),
+    [("advection", Advection1D), ("allen_cahn", AllenCahn1D), ("burgers", Burgers1D)],
+)
 def test_names_of_lines_take_one_axis(name, cls):
     assert make_domain(name, shape=[24], length=2.0) == cls(24, length=2.0)
     with pytest.raises(ValueError, match=rf"{name}: shape needs one axis, got \(8, 8\)"):
@@ -327,7 +333,7 @@ def test_unknown_names_and_options_say_the_nearest():
     with pytest.raises(ValueError, match=r"'gray_scot'; did you mean 'gray_scott'\?"):
         make_domain("gray_scot", shape=(8, 8))
     with pytest.raises(
-        ValueError, match="known: advection, burgers, diffusion_reaction, gray_scott"
+        ValueError, match="known: advection, allen_cahn, burgers, diffusion_reaction, gray_scott"
     ):
         make_domain("qqq", shape=(8, 8))
     with pytest.raises(ValueError, match="'weight_sed' of random_conv; did you mean 'weight_seed'"):

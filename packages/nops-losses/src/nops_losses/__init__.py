@@ -9,6 +9,7 @@ from nops_losses._anisotropy import AnisotropicSpectrum, anisotropic_spectrum
 from nops_losses._anisotropy_error import anisotropic_spectrum_error
 from nops_losses._bundle import LossBundle, compute_operator_loss_bundle
 from nops_losses._coherence import coherence_error
+from nops_losses._derivatives import gradient, laplacian, partial
 from nops_losses._divergence import divergence_penalty
 from nops_losses._field import field_error, relative_l2
 from nops_losses._field_penalties import (
@@ -45,11 +46,21 @@ from nops_losses._recovery import (
     unmixing_penalty,
 )
 from nops_losses._relative_spectrum import relative_log_spectrum_error
+from nops_losses._residuals import (
+    allen_cahn_residual,
+    burgers_residual,
+    heat_residual,
+    helmholtz_residual,
+    kovasznay_residual,
+    poisson_residual,
+    wave_residual,
+)
 from nops_losses._sobolev import sobolev_error
 from nops_losses._spectrum import Spectrum, energy_spectrum
 from nops_losses._spectrum_error import binned_spectral_power_error, log_spectrum_error
 from nops_losses._structure import StructureFunction, structure_function
 from nops_losses._trajectory import initial_condition_loss, trajectory_loss
+from nops_losses._wave_step import rk4_step, wave_step_residuals
 from nops_losses._wavelet_error import wavelet_error
 
 __all__ = [
@@ -58,12 +69,14 @@ __all__ = [
     "QuerySample",
     "Spectrum",
     "StructureFunction",
+    "allen_cahn_residual",
     "anisotropic_spectrum",
     "anisotropic_spectrum_error",
     "binned_spectral_power_error",
     "bound_log_variance",
     "boundary_penalty",
     "branch_consistency_penalty",
+    "burgers_residual",
     "capacity_penalty",
     "coefficient_penalty",
     "coherence_error",
@@ -75,10 +88,15 @@ __all__ = [
     "field_error",
     "gate_penalty",
     "gaussian_kl",
+    "gradient",
+    "heat_residual",
+    "helmholtz_residual",
     "initial_condition_loss",
     "inverse_decoding_loss",
     "inverse_encoding_loss",
     "kldiv_normal_normal",
+    "kovasznay_residual",
+    "laplacian",
     "latent_diversity_penalty",
     "latent_norm_penalty",
     "latent_spectrum_error",
@@ -88,15 +106,20 @@ __all__ = [
     "mean_std_penalty",
     "orthogonality_penalty",
     "parameter_recovery_loss",
+    "partial",
+    "poisson_residual",
     "positivity_penalty",
     "relative_l2",
     "relative_log_spectrum_error",
     "residual_penalty",
+    "rk4_step",
     "sample_queries",
     "sobolev_error",
     "structure_function",
     "temporal_smoothness",
     "trajectory_loss",
     "unmixing_penalty",
+    "wave_residual",
+    "wave_step_residuals",
     "wavelet_error",
 ]

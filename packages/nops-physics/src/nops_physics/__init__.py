@@ -7,11 +7,13 @@ read nor changed.
 """
 
 from nops_physics._advection import Advection1D
+from nops_physics._allen_cahn import AllenCahn1D, allen_cahn_reference
 from nops_physics._burgers import Burgers1D
 from nops_physics._coarsen import coarsen
-from nops_physics._cole_hopf import ColeHopf
+from nops_physics._cole_hopf import BurgersColeHopf, ColeHopf
 from nops_physics._diffusion_reaction import DiffusionReaction2D
 from nops_physics._domain import Domain, Parameter, physical_parameters
+from nops_physics._exact import HelmholtzExact, KovasznayExact, PoissonExact, WaveExact
 from nops_physics._flow import DecayingTurbulence2D, KolmogorovFlow
 from nops_physics._four_sail import CanopyLayer, FourSail
 from nops_physics._gray_scott import GrayScott
@@ -38,30 +40,38 @@ from nops_physics._spectra import Spectra, SpectraNotFound, load_spectra
 from nops_physics._stations import line_of_sight, network_modes, sunflower_stations
 from nops_physics._taylor_green import TaylorGreen, taylor_green_exact
 from nops_physics._time_series import AdvectionDiffusion, Pendulum
+from nops_physics._wave_chain import WaveChain
+from nops_physics._wave_samples import GaussianForce, WaveSamples
 
 __all__ = [
     "DEFAULT_KINDS",
     "DOMAIN_NAMES",
     "Advection1D",
     "AdvectionDiffusion",
+    "AllenCahn1D",
     "Budget",
     "Burgers1D",
+    "BurgersColeHopf",
     "CanopyLayer",
     "ColeHopf",
     "DecayingTurbulence2D",
     "DiffusionReaction2D",
     "Domain",
     "FourSail",
+    "GaussianForce",
     "GrayScott",
     "Heat",
+    "HelmholtzExact",
     "Inform",
     "KolmogorovFlow",
+    "KovasznayExact",
     "LeafOptics",
     "Mogi",
     "Okada",
     "Parameter",
     "Pendulum",
     "PeriodicFlow",
+    "PoissonExact",
     "Prospect",
     "RandomConvOperator",
     "SentinelBands",
@@ -69,6 +79,10 @@ __all__ = [
     "Spectra",
     "SpectraNotFound",
     "TaylorGreen",
+    "WaveChain",
+    "WaveExact",
+    "WaveSamples",
+    "allen_cahn_reference",
     "coarsen",
     "derive_seed",
     "gaussian_blobs",

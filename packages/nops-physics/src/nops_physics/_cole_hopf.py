@@ -56,7 +56,7 @@ class ColeHopf:
         check_positive("ColeHopf", viscosity=self.viscosity, length=self.length)
 
     @classmethod
-    def classic(cls, *, viscosity: float = 0.01 / math.pi) -> "ColeHopf":
+    def classic(cls, viscosity: float = 0.01 / math.pi) -> "ColeHopf":
         """The case u0 = -sin(pi x) on [-1, 1]; steepest, with slope -152.005, at t = 1.6037 / pi.
 
         Source:
@@ -181,3 +181,7 @@ class ColeHopf:
         wave = 2 * math.pi * cycles((SAMPLES,), (self.length,))[0][found]
         coefficient = 2 * self._modes[found] / (1j * wave)
         return found.double(), coefficient.real, -coefficient.imag
+
+
+BurgersColeHopf = ColeHopf.classic
+"""`ColeHopf.classic` by the name that benchmarks of physics-informed networks know it by."""

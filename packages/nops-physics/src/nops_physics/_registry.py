@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from nops_physics._advection import Advection1D
+from nops_physics._allen_cahn import AllenCahn1D
 from nops_physics._burgers import Burgers1D
 from nops_physics._diffusion_reaction import DiffusionReaction2D
 from nops_physics._domain import Domain
@@ -14,7 +15,7 @@ from nops_physics._gray_scott import GrayScott
 from nops_physics._heat import Heat
 from nops_physics._random_conv import RandomConvOperator
 
-_LINES = {cls.name: cls for cls in (Advection1D, Burgers1D)}
+_LINES = {cls.name: cls for cls in (Advection1D, AllenCahn1D, Burgers1D)}
 _GRIDS = {cls.name: cls for cls in (DiffusionReaction2D, GrayScott, Heat, RandomConvOperator)}
 _CLASSES = {**_GRIDS, **_LINES}
 
