@@ -1,100 +1,140 @@
-"""Every weighting from gradients in the engine: it trains, accumulates, and goes on from a checkpoint exactly."""
+"""Every weighting from gradients in the engine: it trains, accumulates, meets other ranks, goes on exactly."""
+
+import importlib.util
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
-from nops_schedules import gradient
+import torch.distributed as dist
 from nops_testing.contract import same
-from nops_train import Engine, ListSource, RunFolder, TrainConfig
-from torch import nn
+from nops_train import InputError, ListSource
 
-NAMES = ("fit", "size", "slope")
-MAKE = {
-    "norm": lambda: gradient.GradientNormWeights(NAMES, every=2),
-    "annealing": lambda: gradient.LearningRateAnnealing(NAMES, reference="fit", every=2),
-    "dirichlet": lambda: gradient.InverseDirichlet(NAMES, every=2),
-    "grad_norm": lambda: gradient.GradNorm(NAMES),
-    "uncertainty": lambda: gradient.UncertaintyWeights(NAMES),
-    "kernel": lambda: gradient.NTKWeights(NAMES, every=2),
-    "ConFIG": lambda: gradient.ConFIG(NAMES),
-    "MomentumConFIG": lambda: gradient.MomentumConFIG(NAMES),
-    "PCGrad": lambda: gradient.PCGrad(NAMES),
-    "MGDA": lambda: gradient.MGDA(NAMES),
-    "CAGrad": lambda: gradient.CAGrad(NAMES),
-    "IMTLG": lambda: gradient.IMTLG(NAMES),
-    "AlignedMTL": lambda: gradient.AlignedMTL(NAMES),
-    "UPGrad": lambda: gradient.UPGrad(NAMES),
-}
+SCRIPT = Path(__file__).with_name("gradient_ranks.py")
 
 
-class ThreeTerms:
-    """Three terms of a small network, whose residuals are offered to a weighting that asks."""
-
-    note_residuals = None
-
-    def __init__(self, model):
-        self.model = model
-
-    def losses(self, batch, *, epoch, step, active):
-        pred = self.model(batch["x"])
-        residuals = {
-            "fit": pred - batch["y"],
-            "size": 0.1 * pred,
-            "slope": pred - batch["x"][:, :1],
-        }
-        if self.note_residuals is not None:
-            self.note_residuals(residuals)
-        return {name: r.square().mean() for name, r in residuals.items() if name in active}
-
-    def metrics(self, batch):
-        return {"error": (self.model(batch["x"]) - batch["y"]).square().mean()}
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def trained(root, make, *, name, stops=(2,), accumulate=1):
-    """Parameters and state of the weighting after runs up to each of these epochs, in one folder."""
-    draws = torch.Generator().manual_seed(1)
-    batches = [
-        {"x": torch.randn(6, 2, generator=draws), "y": torch.randn(6, 1, generator=draws)}
-        for _ in range(3)
-    ]
-    for epochs in stops:
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(2, 6), nn.Tanh(), nn.Linear(6, 1))
-        model[0].bias.requires_grad_(False)
-        config = TrainConfig(
-            epochs=epochs,
-            batch_size=6,
-            accumulate=accumulate,
-            learning_rate=0.01,
-            lr_schedule="constant",
-            warmup_steps=0,
-            device="cpu",
-        )
-        weighting = make()
-        made = Engine(
-            task=ThreeTerms(model),
-            weighting=weighting,
-            model=model,
-            config=config,
-            run=RunFolder.open(root, app="toy", name=name, config={}, resume="auto"),
-            optimizer=torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01),
-            progress="none",
-        )
-        made.fit(ListSource(batches, seed=0), None)
-    return [p.detach() for p in model.parameters()], weighting.state_dict()
+toy = load(SCRIPT)
+MAKE, trained = toy.MAKE, toy.trained
+each = pytest.mark.parametrize("name", MAKE)
 
 
-@pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
-def test_it_trains_and_goes_on_exactly(tmp_path, make):
-    whole = trained(tmp_path, make, name="whole", stops=(2,))
-    assert same(whole, trained(tmp_path, make, name="stopped", stops=(1, 2)))
-    untrained = trained(tmp_path, make, name="short", stops=(1,))
-    assert not same(whole[0], untrained[0])
-    assert not same(whole[1], untrained[1])
+@pytest.fixture(scope="module", autouse=True)
+def quick_disk():
+    """No waiting for the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What one process comes to in two epochs, by weighting."""
+    folder = tmp_path_factory.mktemp("whole")
+    return {name: trained(folder, make, name=name) for name, make in MAKE.items()}
+
+
+@each
+def test_it_trains_and_goes_on_exactly(tmp_path, whole, name):
+    assert same(whole[name], trained(tmp_path, MAKE[name], name=name, stops=(1, 2)))
+    short = trained(tmp_path, MAKE[name], name="short", stops=(1,))
+    assert not same(whole[name][0], short[0])
+    assert not same(whole[name][1], short[1])
+
+
+@each
+def test_frozen_unused_and_extra_parameters(whole, name):
+    torch.manual_seed(0)
+    start = dict(toy.Model().double().named_parameters())
+    moved = {k for k, p in whole[name][0].items() if not torch.equal(p, start[k])}
+    assert moved == {"net.0.weight", "net.2.weight", "net.2.bias", "coefficient"}
+    assert all(bool(p.isfinite().all()) for p in whole[name][0].values())
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """The same by each of two ranks, whose shares of a batch are unequal."""
+    folder = tmp_path_factory.mktemp("ranks")
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    told = subprocess.run(
+        [sys.executable, *torchrun, str(SCRIPT), str(folder)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+def close(a, b):
+    """Whether two states agree: the sums of two ranks are rounded in another order than one."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(close(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(close, a, b))
+    if isinstance(a, torch.Tensor):
+        return torch.allclose(a, b, rtol=1e-8, atol=1e-12)
+    if isinstance(a, float):
+        return math.isclose(a, b, rel_tol=1e-8)
+    return a == b
+
+
+@pytest.mark.skipif(not dist.is_gloo_available(), reason="torch has no gloo here")
+@each
+def test_two_ranks_hold_one_set_of_weights_and_equal_one(ranks, whole, name):
+    assert same(ranks[0][name], ranks[1][name])
+    assert close(ranks[0][name], whole[name])
+
+
+@pytest.mark.parametrize("name", ["ConFIG", "UPGrad", "self_adaptive"])
+def test_micro_batches_join_as_one(tmp_path, whole, name):
+    assert close(trained(tmp_path, MAKE[name], name=name, accumulate=2), whole[name])
+
+
+@pytest.mark.parametrize("name", [n for n in MAKE if n != "MomentumConFIG"])
+def test_a_step_that_is_not_finite_changes_nothing(tmp_path, name):
+    good = torch.utils.data.default_collate(toy.items()[:5])
+    bad = {**good, "y": good["y"] * math.nan}
+    with_bad = ListSource([good, bad, good], shuffle=False)
+    without = ListSource([good, good], shuffle=False)
+    skipped = trained(tmp_path, MAKE[name], name="bad", stops=(1,), source=with_bad)
+    never = trained(tmp_path, MAKE[name], name="good", stops=(1,), source=without)
+    assert same(skipped, never)
 
 
 @pytest.mark.parametrize("name", ["ConFIG", "UPGrad"])
-def test_micro_batches_join_as_one(tmp_path, name):
-    one, _ = trained(tmp_path, MAKE[name], name="one")
-    two, _ = trained(tmp_path, MAKE[name], name="two", accumulate=2)
-    for a, b in zip(one, two, strict=True):
-        assert torch.allclose(a, b, rtol=1e-4, atol=1e-6)
+def test_the_joint_gradient_is_clipped(tmp_path, name):
+    def steep(params):
+        return torch.optim.SGD(params, lr=1.0)
+
+    one = ListSource([torch.utils.data.default_collate(toy.items())])
+    options = {"source": one, "optimizer": steep, "stops": (1,), "grad_clip": 1e-3}
+    after, _ = trained(tmp_path, MAKE[name], name=name, **options)
+    torch.manual_seed(0)
+    start = dict(toy.Model().double().named_parameters())
+    moved = torch.cat([(after[k] - p.detach()).flatten() for k, p in start.items()])
+    assert moved.norm().item() == pytest.approx(1e-3, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ConFIG", "PCGrad", "MGDA", "CAGrad", "UPGrad", "norm"])
+def test_the_loss_scale_of_half_precision_passes_through(tmp_path, name):
+    half, _ = trained(tmp_path, MAKE[name], name="half", stops=(6,), precision="fp16")
+    full, _ = trained(tmp_path, MAKE[name], name="full", stops=(6,))
+    for k in half:
+        torch.testing.assert_close(half[k], full[k], rtol=0.05, atol=0.02)
+
+
+def test_what_does_not_scale_with_the_loss_is_refused_in_half_precision(tmp_path):
+    with pytest.raises(InputError, match="MomentumConFIG divides gradients by their own size"):
+        trained(tmp_path, MAKE["MomentumConFIG"], name="half", precision="fp16")

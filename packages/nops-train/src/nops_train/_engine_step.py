@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_
 
 from nops_train._ema import WeightAverage
+from nops_train._engine_balance import balance, check_scale, share
 from nops_train._engine_batch import num_samples, split_batch
 from nops_train._engine_buffers import BufferGuard
 from nops_train._engine_shard import check_loss, check_owner, common_parts, first_bad, total_norm
@@ -225,21 +226,25 @@ class Stepper:
         owner: Any = getattr(self.weighting, "active_weighting", None) or self.weighting
         self._owner = owner
         parts = self._accumulate
+        check_scale(owner, self.precision)
         if self.sharded:
             check_owner(owner)
+        if share(self.weighting, self.world) or self.sharded:
             parts = common_parts(parts, batch, self.world)
         raw: dict[str, Tensor] = {}
         weights: dict[str, float] | None = None
         for number, chunk in enumerate(split_batch(batch, parts)):
-            share = num_samples(chunk) / samples
+            part = num_samples(chunk) / samples
             self.offer_residuals(owner if number == 0 else None)
             for losses in self.windows(chunk, epoch=epoch, step=step, active=active):
                 if weights is None:
-                    weights = self._ask_weights(owner, losses, active, epoch=epoch, step=step)
+                    place = {"epoch": epoch, "step": step}
+                    balance(owner, losses, self._trained, chunk=chunk, world=self.world, **place)
+                    weights = self._ask_weights(active, **place)
                 if self.term_norms is not None:
-                    self.term_norms.add(losses, weights, share)
-                self._backward(owner, losses, weights, share * self._scale)
-                _add_detached(raw, losses, share)
+                    self.term_norms.add(losses, weights, part)
+                self._backward(owner, losses, weights, part * self._scale)
+                _add_detached(raw, losses, part)
                 losses.clear()  # so that its graph is gone before the next one is built
         _check_complete(raw, active)
         if self.sharded:
@@ -294,11 +299,7 @@ class Stepper:
             check_loss(name, value)
         return {name: value for name, value in losses.items() if name in active}
 
-    def _ask_weights(
-        self, owner: Any, losses: Losses, active: frozenset[str], *, epoch: int, step: int
-    ) -> dict[str, float]:
-        if hasattr(owner, "balance"):
-            owner.balance(losses, self._trained, epoch=epoch, step=step)
+    def _ask_weights(self, active: frozenset[str], *, epoch: int, step: int) -> dict[str, float]:
         weights = self.weighting.weights(epoch=epoch, step=step)
         if missing := active - weights.keys():
             raise InputError(

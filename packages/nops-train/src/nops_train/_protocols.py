@@ -10,9 +10,13 @@ on `weighting.active_weighting` where there is one (a composite names the member
 | method | when |
 |---|---|
 | `note_residuals(vectors)` | handed to the task, as its attribute `note_residuals`, where the task has one |
-| `balance(losses, params, *, epoch, step)` | once per step, first micro-batch or window, graph kept, before `weights` |
+| `balance(losses, params, *, epoch, step)` | once per step, first micro-batch or window, graph kept, before `weights`; where several ranks make the step, also `reduce`, which sums a tensor over them, and `losses` are then this rank's parts of the sums |
 | `accumulate(losses, params)` | per micro-batch or window, in place of the backward pass of the weighted total |
 | `apply(params, *, reduce)` | once per step after the last `accumulate`: it leaves the gradients in `.grad` |
+
+One whose `homogeneous` is False does not scale with the loss; it is refused under fp16. The weighting given to
+the engine may offer `share(reduce)`: it is called before each forward pass where several ranks make the step, and
+what weighs points may then sum over the ranks inside the task's losses, which all ranks call equally often.
 
 A task may also offer `images(batch)`: pictures by name, `[3, H, W]` or `[1, H, W]` with values in [0, 1].
 It is called in eval mode without gradients on the first batch of a validation, where the run is watched

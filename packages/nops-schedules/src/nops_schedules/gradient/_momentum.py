@@ -55,10 +55,13 @@ class MomentumConFIG:
     Attributes:
         terms: Base weight of each term.
         observes: None.
+        homogeneous: False: losses times c do not give a result times c, so a loss scale does not pass through.
 
     Source:
         Liu, Chu and Thuerey, *ConFIG*, arXiv 2408.11104, algorithm 2.
     """
+
+    homogeneous = False
 
     def __init__(
         self, loss_names: Names, *, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8
