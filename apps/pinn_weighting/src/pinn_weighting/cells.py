@@ -100,15 +100,17 @@ def _own_key(key: str) -> str:
 def _has(config: PinnConfig, scheme: str, key: str) -> bool:
     """Whether a key counts under a scheme: those of other weightings do not."""
     section, _, name = key.rpartition(".")
-    return section != "weighting" or name in _weighting(config, scheme)
+    problem = config.compare.problems[0]
+    return section != "weighting" or name in _weighting(config, scheme, problem)
 
 
-def _weighting(config: PinnConfig, scheme: str) -> dict[str, Any]:
+def _weighting(config: PinnConfig, scheme: str, problem: str) -> dict[str, Any]:
     """The section of a scheme; what the user set for its kind counts."""
-    named, own = named_section(scheme), config.weighting.model_dump(mode="json")
+    named, own = named_section(scheme, problem), config.weighting.model_dump(mode="json")
     if own["kind"] == named["kind"]:
         return {**own, **named}
     plain = {**config.model_dump(mode="json"), "weighting": named}
+    plain["problem"]["name"] = problem
     return parse_config(PinnConfig, plain, source=scheme).weighting.model_dump(mode="json")
 
 
@@ -120,7 +122,7 @@ def cell_config(config: PinnConfig, arm: Arm, cell: Cell) -> PinnConfig:
     """
     plain = config.model_dump(mode="json")
     plain["problem"]["name"] = cell.problem
-    plain["weighting"] = _weighting(config, arm.scheme)
+    plain["weighting"] = _weighting(config, arm.scheme, cell.problem)
     if cell.factor is not None:
         plain["loss"] |= dict.fromkeys(FACTS[cell.problem].data_terms, cell.factor)
     plain["train"] |= {"seed": cell.seed, "progress": "none", "keep_last": 1}

@@ -69,6 +69,7 @@ NEEDS = (
         Needs(key=f"model.{name}", other="model.kind", values=("fourier",))
         for name in ("frequencies", "fourier_scales")
     ),
+    Needs(key="train.measure_batches", other="weighting.kind", values=("adaptive",)),
     Needs(key="train.lr_baseline", other="train.scale_lr", values=(True,)),
     Needs(key="train.warmup_steps", other="train.lr_schedule", values=("cosine",)),
     Needs(key="train.adam_eps", other="train.optimizer", values=("adamw", "adam")),

@@ -4,12 +4,11 @@ import difflib
 from typing import Annotated, Any, Literal
 
 from nops_train import Config, TrainConfig
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from pinn_weighting.config_weighting import (
     POINTWISE,
     SCHEMES,
-    AdaptiveConfig,
     Weighting,
 )
 from pinn_weighting.problems import CHAIN, FACTS
@@ -162,6 +161,9 @@ class PinnTrainConfig(TrainConfig):
         description="Added to the second moment's root; null: 1e-15 on wave_chain, else 1e-8.",
     )
     scale_lr: bool = Field(False, description="Times the root of samples over lr_baseline.")
+    measure_batches: int = Field(
+        0, ge=0, description="Batches that kind: adaptive measures before the first step."
+    )
     lr_baseline: int = Field(1000, ge=1, description="Samples at which scale_lr changes nothing.")
 
     @model_validator(mode="after")
@@ -183,9 +185,8 @@ class CompareConfig(Config):
         min_length=1,
         description="Names of weightings; tuned is fixed with the best factor of fixed_grid.",
     )
-    seeds: int | tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        5, description="How many, from 0 on, or which."
-    )
+    seeds: int = Field(5, ge=1, description="How many, counted from first_seed.")
+    first_seed: int = Field(0, ge=0, description="The first of them.")
     steps: int = Field(1500, ge=1, description="Optimizer steps of a run, but on wave_chain.")
     fixed_grid: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (1.0, 10.0, 100.0, 1000.0),
@@ -221,7 +222,7 @@ class CompareConfig(Config):
     @property
     def seed_list(self) -> tuple[int, ...]:
         """The seeds."""
-        return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+        return tuple(range(self.first_seed, self.first_seed + self.seeds))
 
 
 class EvaluateConfig(Config):
@@ -232,6 +233,9 @@ class EvaluateConfig(Config):
     duration: float = Field(10.0, gt=0, description="Of the rollout of wave_chain.")
 
 
+ADAPTIVE = TypeAdapter(Weighting).validate_python({"kind": "adaptive"})
+
+
 class PinnConfig(Config):
     """Everything that a run of the app depends on."""
 
@@ -239,7 +243,7 @@ class PinnConfig(Config):
     physics: PhysicsConfig = Field(PhysicsConfig(), description="The chain of wave_chain.")
     model: ModelConfig = Field(ModelConfig(), description="Network.")
     loss: LossConfig = Field(LossConfig(), description="Base weight of each term.")
-    weighting: Weighting = Field(AdaptiveConfig(), description="Weights over time.")
+    weighting: Weighting = Field(ADAPTIVE, description="Weights over time.")
     train: PinnTrainConfig = Field(PinnTrainConfig(), description="Optimisation.")
     compare: CompareConfig = Field(CompareConfig(), description="Of the command compare.")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="Evaluation.")
@@ -269,6 +273,8 @@ class PinnConfig(Config):
                 f"weighting.kind = {kind} weighs fixed points: it needs a problem of points, "
                 f"and problem.resample false; found {problem.name}, {problem.resample}"
             )
+        if kind == "ntk" and problem.is_chain:
+            raise ValueError("weighting.kind = ntk needs residuals of points; take another problem")
         if kind == "causal" and "t" not in FACTS[problem.name].columns:
             raise ValueError(f"weighting.kind = causal needs time; {problem.name} has none")
         if not any(self.base_weights().values()):
@@ -284,6 +290,18 @@ class PinnConfig(Config):
                     f"problem.points.{name}: {self.problem.name} has {', '.join(known) or 'none'}"
                 )
         return self
+
+    def point_counts(self) -> dict[str, int]:
+        """Points of each set."""
+        return {**FACTS[self.problem.name].points, **self.problem.points}
+
+    def rows_of(self, term: str) -> int:
+        """Residuals of a term in one step."""
+        facts, counts = FACTS[self.problem.name], self.point_counts()
+        if self.problem.is_chain:
+            return self.train.batch_size * self.physics.n_nodes
+        is_given = term in facts.data_terms
+        return counts[term.partition("_")[0] if is_given else "pde"]
 
     def base_weights(self) -> dict[str, float]:
         """Base weight of each term of the problem."""

@@ -6,8 +6,8 @@ A first word with `=` and without dashes means `train`, `-m` or `--multirun` mea
 from collections.abc import Sequence
 
 GROUPS: dict[str, tuple[str, dict[str, str]]] = {
-    "default": ("fixed", {"--weighting.kind": "fixed"}),
-    "fast": ("fixed", {"--weighting.kind": "fixed", "--train.epochs": "10"}),
+    "default": ("fixed", {"--weighting.kind": "constant"}),
+    "fast": ("fixed", {"--weighting.kind": "constant", "--train.epochs": "10"}),
     "adaptive_equal_init": (
         "equal_init",
         {"--weighting.kind": "adaptive", "--weighting.strategy": "equal_init"},

@@ -85,9 +85,8 @@ def step_times(study: Held) -> dict[tuple[str, str], float]:
     """Seconds per step by problem and arm: the least over seeds, which other work disturbs least."""
     found: dict[tuple[str, str], list[float]] = {}
     for cell, summary in runs_of(study):
-        if cell.budget == "steps" and summary.get("steps"):
-            each = summary["seconds"] / summary["steps"]
-            found.setdefault((cell.problem, cell.arm), []).append(each)
+        if cell.budget == "steps" and summary.get("step_seconds"):
+            found.setdefault((cell.problem, cell.arm), []).append(summary["step_seconds"])
     return {key: min(values) for key, values in found.items()}
 
 

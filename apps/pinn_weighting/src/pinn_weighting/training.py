@@ -13,6 +13,7 @@ from nops_train import (
     join_world,
     load_weights,
     neutral_keys,
+    read_events,
 )
 from torch import nn
 
@@ -26,7 +27,6 @@ from pinn_weighting.build import (
 )
 from pinn_weighting.chain import scheme_warning
 from pinn_weighting.config import PinnConfig
-from pinn_weighting.config_weighting import AdaptiveConfig
 from pinn_weighting.evaluation import evaluate_problem, print_scores, store_evaluation
 from pinn_weighting.report import write_report
 from pinn_weighting.tasks import ChainTask, PointTask
@@ -97,19 +97,26 @@ def train_in(run: RunFolder, parts: Parts) -> None:
         measure_first(parts, engine.device)
     result = engine.fit(source, problem.valid)
     if engine.world.is_main:
-        run.update_summary(validation_error=result.metrics[config.train.monitor])
+        error = result.metrics[config.train.monitor]
+        run.update_summary(validation_error=error, step_seconds=step_seconds(run))
         evaluate_in(run, parts)
+
+
+def step_seconds(run: RunFolder) -> float | None:
+    """Wall time of a step: the least mean of an epoch, which other work on the machine disturbs least."""
+    epochs = [event for event in read_events(run.path) if event["event"] == "epoch"]
+    return min((e["seconds"] / e["applied"] for e in epochs if e["applied"]), default=None)
 
 
 def measure_first(parts: Parts, device: torch.device) -> None:
     """Give an adaptive weighting the losses of a few batches before the first step, where asked for."""
-    section, weighting = parts.config.weighting, parts.chosen.weighting
-    if not isinstance(section, AdaptiveConfig) or not section.measure_batches:
+    count, weighting = parts.config.train.measure_batches, parts.chosen.weighting
+    if not count or parts.config.weighting.kind != "adaptive":
         return
     active = frozenset(name for name, weight in weighting.terms.items() if weight > 0)
     taken = []
     for number, batch in enumerate(parts.problem.train.batches(epoch=0, skip=0)):
-        if number == section.measure_batches:
+        if number == count:
             break
         held = {name: values.to(device) for name, values in batch.items()}
         losses = parts.task.losses(held, epoch=0, step=0, active=active)

@@ -14,6 +14,7 @@ from nops_schedules._curriculum import (
 )
 from nops_schedules._dynamic_average import DynamicWeightAverage
 from nops_schedules._events import LossSchedulerEvent
+from nops_schedules._kinds import make_weighting, weighting_class, weighting_kinds
 from nops_schedules._learning_rate import warmup_cosine
 from nops_schedules._legacy import rename_legacy_losses
 from nops_schedules._normalise import WeightingError
@@ -53,9 +54,12 @@ __all__ = [
     "fade_in",
     "grown_length",
     "inverse_loss_weight",
+    "make_weighting",
     "ramp",
     "rename_legacy_losses",
     "simulate",
     "suggest_params",
     "warmup_cosine",
+    "weighting_class",
+    "weighting_kinds",
 ]

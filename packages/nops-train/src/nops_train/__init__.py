@@ -76,6 +76,11 @@ if TYPE_CHECKING:
     from nops_train._run_folder import RunFolder as RunFolder
     from nops_train._sinks import Sink as Sink
     from nops_train._study import Study as Study
+    from nops_train._weighting_config import ConstantConfig as ConstantConfig
+    from nops_train._weighting_config import CurriculumConfig as CurriculumConfig
+    from nops_train._weighting_config import MomentumConFIGConfig as MomentumConFIGConfig
+    from nops_train._weighting_config import NtkConfig as NtkConfig
+    from nops_train._weighting_config import WeightingConfig as WeightingConfig
     from nops_train._world import World as World
     from nops_train._world import join_world as join_world
 
@@ -146,6 +151,11 @@ _MODULES = {
     "RunFolder": "_run_folder",
     "Sink": "_sinks",
     "Study": "_study",
+    "ConstantConfig": "_weighting_config",
+    "CurriculumConfig": "_weighting_config",
+    "MomentumConFIGConfig": "_weighting_config",
+    "NtkConfig": "_weighting_config",
+    "WeightingConfig": "_weighting_config",
     "World": "_world",
     "join_world": "_world",
 }
@@ -159,6 +169,8 @@ __all__ = [
     "CheckpointFolder",
     "Command",
     "Config",
+    "ConstantConfig",
+    "CurriculumConfig",
     "DataConfig",
     "Diverged",
     "Engine",
@@ -173,7 +185,9 @@ __all__ = [
     "ListSource",
     "LossTask",
     "MemoryForecast",
+    "MomentumConFIGConfig",
     "Needs",
+    "NtkConfig",
     "Option",
     "PeerFailed",
     "RunFolder",
@@ -184,6 +198,7 @@ __all__ = [
     "Task",
     "TrainConfig",
     "Weighting",
+    "WeightingConfig",
     "Window",
     "World",
     "check_inert_terms",
