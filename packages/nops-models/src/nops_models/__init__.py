@@ -5,6 +5,7 @@ from nops_models._bounded import draw_normal
 from nops_models._config import FNOConfig, UAFNOConfig, UNetConfig
 from nops_models._film import FiLM
 from nops_models._fno import FNO
+from nops_models._mlp import MLP, FourierMLP
 from nops_models._physics_decoder import PhysicsDecoder
 from nops_models._residual_heads import (
     Correction,
@@ -25,9 +26,11 @@ from nops_models._upt_encoder_supernodes import SupernodeEncoder
 from nops_models._vae import PhysicsVAE
 from nops_models._vae_config import PhysicsVAEConfig
 from nops_models._vae_outputs import Decoding, Draw, Encoding, Posterior, VAEOutput
+from nops_models._wave_graph import WaveGraphNet
 
 __all__ = [
     "FNO",
+    "MLP",
     "UAFNO",
     "UPT",
     "AFNOMixer",
@@ -39,6 +42,7 @@ __all__ = [
     "Encoding",
     "FNOConfig",
     "FiLM",
+    "FourierMLP",
     "GatedResidual",
     "GridEncoder",
     "LowRankResidual",
@@ -56,5 +60,6 @@ __all__ = [
     "UPTConfig",
     "UPTOutput",
     "VAEOutput",
+    "WaveGraphNet",
     "draw_normal",
 ]
