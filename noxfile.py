@@ -113,20 +113,30 @@ def minimums(session: nox.Session, package: str) -> None:
     run_isolated(session, package, "--resolution", "lowest-direct")
 
 
+def files_marked(name: str) -> list[str]:
+    """The test files with a marker (the folder, for a `conftest.py`): a session collects these alone."""
+    found = (path for member in MEMBERS for path in (ROOT / member / "tests").rglob("*.py"))
+    places = {
+        path.parent if path.name == "conftest.py" else path
+        for path in found
+        if f"mark.{name}" in path.read_text()
+    }
+    return sorted(str(path.relative_to(ROOT)) for path in places)
+
+
 @nox.session(python=OLDEST)
 def peers(session: nox.Session) -> None:
     """Our files, metrics and physics against independent packages (the_well, prosail, cutde)."""
     others = ("the-well>=1.2", "prosail>=2.0", "cutde>=23.6.25")
     install_members(session, *others, f"torch=={PAIRS[-1][1]}")
-    session.run("pytest", "-m", "peer", "-n", "0", *session.posargs)
+    session.run("pytest", "-m", "peer", *files_marked("peer"), "-n", "0", *session.posargs)
 
 
 @nox.session(venv_backend="none")
 def faults(session: nox.Session) -> None:
-    """Real runs killed, filled up, damaged and poisoned: each ends equal, or says what is wrong."""
+    """Real runs killed, filled up, damaged and poisoned, and what takes long: once, in one environment."""
     workers = ("-n", WORKERS, "--dist", "worksteal")  # a few of them take a minute
-    places = ("apps/noa/tests/faults", "apps/turbulence/tests/test_two_ranks.py")
-    session.run("pytest", "-m", "fault", *places, *workers, *session.posargs)
+    session.run("pytest", "-m", "fault", *files_marked("fault"), *workers, *session.posargs)
 
 
 @nox.session(venv_backend="none")

@@ -100,7 +100,14 @@ def told(run: RunFolder) -> list[Any]:
     return [{k: v for k, v in event.items() if k not in ("time", "seconds")} for event in events]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "measured",
+        pytest.param("moving", marks=pytest.mark.fault),
+        pytest.param("disabled", marks=pytest.mark.fault),
+    ],
+)
 def test_cut_before_every_step_it_ends_as_if_it_never_stopped(tmp_path: Path, kind: str) -> None:
     whole = train(tmp_path / "whole", kind, Struck(set()))
     places = {(epoch, index) for epoch in range(EPOCHS) for index in range(BATCHES)}

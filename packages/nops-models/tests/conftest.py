@@ -10,6 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
+COMPILED_ONCE = ("unet", "uafno", "supernodes")  # ten seconds each
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The large models go through the compiler once, with what takes long; a small one of each kind always."""
+    once = {f"test_compiles_in_one_graph[{name}]" for name in COMPILED_ONCE}
+    for item in items:
+        if item.name in once:
+            item.add_marker(pytest.mark.fault)
+
 
 @pytest.fixture
 def normal() -> Callable[..., Tensor]:
