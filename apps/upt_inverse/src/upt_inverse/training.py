@@ -1,6 +1,6 @@
 """One run from data to report, read from top to bottom."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,13 @@ from nops_train import (
     InputError,
     Invocation,
     RunFolder,
-    check_memory,
     continued_config,
     join_world,
     load_checkpoint,
     load_weights,
     neutral_keys,
-    predict_memory,
 )
 from nops_train import export as export_weights
-from torch import Tensor
 
 from upt_inverse.build import (
     Bundle,
@@ -35,7 +32,8 @@ from upt_inverse.build import (
 from upt_inverse.config import UptConfig
 from upt_inverse.evaluation import Evaluation, evaluate_model
 from upt_inverse.generation import ensure_data, settle_data
-from upt_inverse.reach import WholeStep, gradient_reach
+from upt_inverse.memory import first_batch, memory_advice, report_memory
+from upt_inverse.reach import gradient_reach
 from upt_inverse.report import print_errors, store_evaluation, write_report
 from upt_inverse.task import UptTask
 
@@ -108,39 +106,11 @@ def train_in(run: RunFolder, parts: Parts) -> None:
         stateful={"normaliser": bundle.normaliser},
         fingerprint=bundle.fingerprints,
     )
-    forecast = report_memory(config, bundle, model, task)
-    engine.fit(bundle.train, bundle.valid)
+    forecast = report_memory(config, bundle, model)
+    with memory_advice(config, bundle, model):
+        engine.fit(bundle.train, bundle.valid)
     if engine.world.is_main:
         evaluate_in(run, config, bundle, model, predicted_memory=forecast)
-
-
-def report_memory(config: UptConfig, bundle: Bundle, model: UPT, task: UptTask) -> int:
-    """Print the forecast of a step's memory in bytes.
-
-    Raises:
-        InputError: If it is more than is free.
-    """
-    device = next(model.parameters()).device
-    batch = first_batch(bundle, device)
-    forecast = predict_memory(
-        WholeStep(model, task, config.loss.weights()),
-        tuple(batch[name][:1] for name in ("frames", "start", "parameters")),
-        batch_size=-(-config.train.batch_size // config.train.accumulate),
-        window=1,
-    )
-    try:
-        check_memory(forecast, device=device)
-    except InputError as error:
-        raise InputError(f"{error}; or loss.chunk_size, or loss.query_sampling") from error
-    text = str(forecast)
-    print(text[0].upper() + text[1:])
-    return forecast.total
-
-
-def first_batch(bundle: Bundle, device: torch.device) -> Mapping[str, Tensor]:
-    """A training batch, normalised."""
-    batch = next(iter(bundle.train.batches(epoch=0)))
-    return {name: values.to(device) for name, values in batch.items()}
 
 
 def evaluate_in(
