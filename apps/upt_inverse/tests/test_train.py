@@ -14,6 +14,7 @@ import torch
 from nops_train import RunFolder, load_checkpoint, read_events
 from upt_inverse.ablation import children, effect, table_rows
 from upt_inverse.cli import main
+from upt_inverse.memory import forecast_of_all_points, forecast_step
 from upt_inverse.report import load_evaluation
 from upt_inverse.task import UptTask
 
@@ -153,6 +154,17 @@ def test_running_out_of_memory_names_points_that_are_estimated_to_fit(
     points = re.findall(r"(loss\S+) = (\d+)", told)
     assert [key for key, _ in points] == ["loss.query_sampling.num_queries", "loss.chunk_size"]
     assert all(1 <= int(count) <= 32 for _, count in points), told
+
+
+def test_points_that_are_drawn_are_forecast_beside_all_points(build: Callable[..., Any]) -> None:
+    sampled = {"enabled": True, "num_queries": 16}
+    loss = {"rollout_horizon": 1, "L_inv_dec": 0.0}
+    drawn, whole = build(loss={**loss, "query_sampling": sampled}), build(loss=loss)
+    parts = (drawn.config, drawn.bundle, drawn.model)
+    expected = forecast_step(whole.config, whole.bundle, whole.model).total
+    assert forecast_of_all_points(*parts) == expected
+    assert forecast_step(*parts).total < expected
+    assert forecast_of_all_points(whole.config, whole.bundle, whole.model) is None
 
 
 def test_a_forecast_beyond_what_is_free_is_refused_with_the_same_advice(

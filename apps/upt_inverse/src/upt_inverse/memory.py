@@ -84,6 +84,21 @@ def forecast_step(config: UptConfig, bundle: Bundle, model: UPT) -> MemoryForeca
     )
 
 
+def forecast_of_all_points(config: UptConfig, bundle: Bundle, model: UPT) -> int | None:
+    """The bytes of a step without drawing points; None where none are drawn, or it does not fit."""
+    plain = config.model_dump(mode="json")
+    if not config.loss.query_sampling.enabled:
+        return None
+    plain["loss"]["query_sampling"] = {"enabled": False}
+    whole = parse_config(UptConfig, plain, source="all points")
+    try:
+        return forecast_step(whole, bundle, model).total
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+
+
 def advise(config: UptConfig, bundle: Bundle, model: UPT, *, budget: int) -> str:
     """The most points drawn, and decoded at once, with which a step is estimated to fit into so many bytes."""
     found = []

@@ -1,6 +1,6 @@
 """One run from data to report, read from top to bottom."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,12 @@ from upt_inverse.build import (
 from upt_inverse.config import UptConfig
 from upt_inverse.evaluation import Evaluation, evaluate_model
 from upt_inverse.generation import ensure_data, settle_data
-from upt_inverse.memory import first_batch, memory_advice, report_memory
+from upt_inverse.memory import (
+    first_batch,
+    forecast_of_all_points,
+    memory_advice,
+    report_memory,
+)
 from upt_inverse.reach import gradient_reach
 from upt_inverse.report import print_errors, store_evaluation, write_report
 from upt_inverse.task import UptTask
@@ -55,9 +60,21 @@ def train_run(config: UptConfig, call: Invocation) -> None:
         neutral=NEUTRAL,
     )
     call.folder = run.path
+    if line := describe_batch(config, call):
+        print(line)
     train_in(run, parts)
     if join_world().is_main:
         print(f"Report: {write_report(run)}")
+
+
+def describe_batch(config: UptConfig, call: Invocation) -> str | None:
+    """What a batch size is of, where it came by its old name; None elsewhere."""
+    if "training.batch_size" not in call.explicit.get("train.batch_size", ""):
+        return None
+    return (
+        f"training.batch_size = {config.train.batch_size} counts windows of an optimizer step; where the key "
+        "comes from it counted trajectories"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +123,13 @@ def train_in(run: RunFolder, parts: Parts) -> None:
         stateful={"normaliser": bundle.normaliser},
         fingerprint=bundle.fingerprints,
     )
-    forecast = report_memory(config, bundle, model)
+    forecast = {"predicted_memory": report_memory(config, bundle, model)}
+    if whole := forecast_of_all_points(config, bundle, model):
+        forecast["predicted_memory_of_all_points"] = whole
     with memory_advice(config, bundle, model):
         engine.fit(bundle.train, bundle.valid)
     if engine.world.is_main:
-        evaluate_in(run, config, bundle, model, predicted_memory=forecast)
+        evaluate_in(run, config, bundle, model, forecast=forecast)
 
 
 def evaluate_in(
@@ -119,7 +138,7 @@ def evaluate_in(
     bundle: Bundle,
     model: UPT,
     *,
-    predicted_memory: int | None = None,
+    forecast: Mapping[str, int] | None = None,
 ) -> Evaluation:
     """Score the run's weights on the test trajectories, and keep what the report needs."""
     print("Evaluating on held-out trajectories…", flush=True)
@@ -134,9 +153,8 @@ def evaluate_in(
         "reach": {term: list(groups) for term, groups in reach.items()},
         "num_parameters": sum(p.numel() for p in model.parameters()),
         "points": bundle.geometry.num_points,
+        **(forecast or {}),
     }
-    if predicted_memory is not None:
-        facts["predicted_memory"] = predicted_memory
     store_evaluation(run, evaluation, facts)
     run.update_summary(metrics=evaluation.summary(), baselines=evaluation.baselines())
     export_weights(run.path, run.path / "export")
