@@ -10,6 +10,7 @@ from nops_train import CurriculumConfig, InputError, resolve_call
 from upt_inverse.aliases import DEAD, TRAINING
 from upt_inverse.cli import app, main
 from upt_inverse.config import UptConfig
+from upt_inverse.training import describe_batch
 
 BLOCK = """
 training:
@@ -141,6 +142,18 @@ def test_each_key_of_the_block_sets_its_own(tmp_path: Path, name: str) -> None:
         found = getattr(found, part)
     assert found == expected
     assert config.loss.preset == "seed"
+
+
+def test_what_a_batch_counts_is_told_where_its_old_name_is_used() -> None:
+    program = app()
+    command = program.command("train")
+    assert command is not None
+    for word, told in (("training", True), ("train", False)):
+        config, call = resolve_call(program, command, [f"--{word}.batch_size=3"])
+        assert isinstance(config, UptConfig)
+        line = describe_batch(config, call)
+        assert (line is not None) == told
+        assert not told or "= 3 counts windows" in str(line)
 
 
 def test_no_key_of_the_block_is_untested() -> None:

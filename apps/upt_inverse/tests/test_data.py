@@ -232,6 +232,46 @@ def test_published_files_that_do_not_fit_end_with_2(
     assert all(part in told for part in parts), told
 
 
+def test_a_steady_file_is_refused_by_its_equation(
+    run_app: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, axis = tmp_path / "2D_DarcyFlow_beta1.0_Train.hdf5", (np.arange(8) + 0.5) / 8
+    with h5py.File(path, "w") as file:
+        file["nu"], file["tensor"] = np.ones((20, 8, 8), "f4"), np.ones((20, 1, 8, 8), "f4")
+        file["x-coordinate"], file["y-coordinate"] = axis.astype("f4"), axis.astype("f4")
+    assert run_app("train", "--data.source=pdebench", "--data.pde=darcy", *GRID4, data=path) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "data.pde = darcy is steady: there is no next state" in told
+
+
+def test_files_on_other_grids_are_refused_with_a_way_out(
+    run_app: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "both"
+    folder.mkdir()
+    burgers_file(folder, nu=0.01)
+    with h5py.File(burgers_file(folder, nu=0.1), "r+") as file:
+        for name in ("tensor", "x-coordinate"):
+            values = file[name][..., ::2]
+            del file[name]
+            file[name] = values
+    assert run_app("train", *PDE, "--model.condition=nu", data=folder) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "(16,)" in told
+    assert "(32,)" in told
+    assert "mix them by task" in told
+
+
+def test_a_border_of_every_cell_is_refused(
+    run_app: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = flow_folder(tmp_path / "flow", shape=(8, 1))
+    words = ["--model.encoder=supernodes", "--model.supernodes=4", "--model.radius=0.5"]
+    assert run_app("train", *words, "--loss.L_boundary=1", data=folder) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "L_boundary: axis 1 has one cell" in told
+
+
 def test_a_truncated_file_is_named(
     run_app: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 """A run end to end: folders, scores, reports, going on, rollouts, ablations."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from nops_train import RunFolder, load_checkpoint, read_events
 from upt_inverse.ablation import children, effect, table_rows
 from upt_inverse.cli import main
+from upt_inverse.memory import forecast_of_all_points, forecast_step
 from upt_inverse.report import load_evaluation
 from upt_inverse.task import UptTask
 
@@ -130,6 +132,53 @@ def test_other_optimizers_train(run_app: Callable[..., int], optimizer: str) -> 
     state = load_checkpoint(Path("runs/upt-inverse/tiny/checkpoints"))
     moments = next(iter(state["optimizer"]["state"].values()))
     assert ("exp_avg" in moments) == (optimizer == "adam")
+
+
+def test_running_out_of_memory_names_points_that_are_estimated_to_fit(
+    run_app: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole = UptTask.losses
+
+    def losses(self: UptTask, batch: Any, **place: Any) -> Any:
+        if len(batch["frames"]) > 2:  # more than a forecast asks for
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return whole(self, batch, **place)
+
+    monkeypatch.setattr(UptTask, "losses", losses)
+    assert run_app("train", "--loss.L_inv_dec=0", "--loss.rollout_horizon=1") == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "not enough memory: CUDA out of memory. Tried" in told
+    # of 64 points, half of them or fewer
+    points = re.findall(r"(loss\S+) = (\d+)", told)
+    assert [key for key, _ in points] == ["loss.query_sampling.num_queries", "loss.chunk_size"]
+    assert all(1 <= int(count) <= 32 for _, count in points), told
+
+
+def test_points_that_are_drawn_are_forecast_beside_all_points(build: Callable[..., Any]) -> None:
+    sampled = {"enabled": True, "num_queries": 16}
+    loss = {"rollout_horizon": 1, "L_inv_dec": 0.0}
+    drawn, whole = build(loss={**loss, "query_sampling": sampled}), build(loss=loss)
+    parts = (drawn.config, drawn.bundle, drawn.model)
+    expected = forecast_step(whole.config, whole.bundle, whole.model).total
+    assert forecast_of_all_points(*parts) == expected
+    assert forecast_step(*parts).total < expected
+    assert forecast_of_all_points(whole.config, whole.bundle, whole.model) is None
+
+
+def test_a_forecast_beyond_what_is_free_is_refused_with_the_same_advice(
+    run_app: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    free = 10_000  # bytes
+    monkeypatch.setattr("nops_train._memory.free_memory", lambda device: free)
+    monkeypatch.setattr("upt_inverse.memory.free_memory", lambda device: free)
+    assert run_app("train", "--loss.L_inv_dec=0", "--loss.rollout_horizon=1") == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "are free on cpu" in told
+    assert "train.accumulate" in told
 
 
 def test_rollout_writes_decoded_fields_of_the_grid(trained: Path, tmp_path: Path) -> None:

@@ -150,6 +150,11 @@ def _facts(run: RunFolder, evaluation: Evaluation, facts: Mapping[str, Any]) -> 
         "steps per s": steps / seconds if steps and seconds else None,
         "peak memory, MiB": (summary.get("peak_memory_bytes") or 0) / 2**20,
         "forecast of a step, MiB": facts.get("predicted_memory", 0) / 2**20 or None,
+        f"the same of all {facts['points']} points, MiB": facts.get(
+            "predicted_memory_of_all_points", 0
+        )
+        / 2**20
+        or None,
         **until,
     }
     return {name: value for name, value in shown.items() if value is not None}

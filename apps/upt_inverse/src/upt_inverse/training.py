@@ -12,16 +12,13 @@ from nops_train import (
     InputError,
     Invocation,
     RunFolder,
-    check_memory,
     continued_config,
     join_world,
     load_checkpoint,
     load_weights,
     neutral_keys,
-    predict_memory,
 )
 from nops_train import export as export_weights
-from torch import Tensor
 
 from upt_inverse.build import (
     Bundle,
@@ -35,7 +32,13 @@ from upt_inverse.build import (
 from upt_inverse.config import UptConfig
 from upt_inverse.evaluation import Evaluation, evaluate_model
 from upt_inverse.generation import ensure_data, settle_data
-from upt_inverse.reach import WholeStep, gradient_reach
+from upt_inverse.memory import (
+    first_batch,
+    forecast_of_all_points,
+    memory_advice,
+    report_memory,
+)
+from upt_inverse.reach import gradient_reach
 from upt_inverse.report import print_errors, store_evaluation, write_report
 from upt_inverse.task import UptTask
 
@@ -57,9 +60,21 @@ def train_run(config: UptConfig, call: Invocation) -> None:
         neutral=NEUTRAL,
     )
     call.folder = run.path
+    if line := describe_batch(config, call):
+        print(line)
     train_in(run, parts)
     if join_world().is_main:
         print(f"Report: {write_report(run)}")
+
+
+def describe_batch(config: UptConfig, call: Invocation) -> str | None:
+    """What a batch size is of, where it came by its old name; None elsewhere."""
+    if "training.batch_size" not in call.explicit.get("train.batch_size", ""):
+        return None
+    return (
+        f"training.batch_size = {config.train.batch_size} counts windows of an optimizer step; where the key "
+        "comes from it counted trajectories"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,39 +123,13 @@ def train_in(run: RunFolder, parts: Parts) -> None:
         stateful={"normaliser": bundle.normaliser},
         fingerprint=bundle.fingerprints,
     )
-    forecast = report_memory(config, bundle, model, task)
-    engine.fit(bundle.train, bundle.valid)
+    forecast = {"predicted_memory": report_memory(config, bundle, model)}
+    if whole := forecast_of_all_points(config, bundle, model):
+        forecast["predicted_memory_of_all_points"] = whole
+    with memory_advice(config, bundle, model):
+        engine.fit(bundle.train, bundle.valid)
     if engine.world.is_main:
-        evaluate_in(run, config, bundle, model, predicted_memory=forecast)
-
-
-def report_memory(config: UptConfig, bundle: Bundle, model: UPT, task: UptTask) -> int:
-    """Print the forecast of a step's memory in bytes.
-
-    Raises:
-        InputError: If it is more than is free.
-    """
-    device = next(model.parameters()).device
-    batch = first_batch(bundle, device)
-    forecast = predict_memory(
-        WholeStep(model, task, config.loss.weights()),
-        tuple(batch[name][:1] for name in ("frames", "start", "parameters")),
-        batch_size=-(-config.train.batch_size // config.train.accumulate),
-        window=1,
-    )
-    try:
-        check_memory(forecast, device=device)
-    except InputError as error:
-        raise InputError(f"{error}; or loss.chunk_size, or loss.query_sampling") from error
-    text = str(forecast)
-    print(text[0].upper() + text[1:])
-    return forecast.total
-
-
-def first_batch(bundle: Bundle, device: torch.device) -> Mapping[str, Tensor]:
-    """A training batch, normalised."""
-    batch = next(iter(bundle.train.batches(epoch=0)))
-    return {name: values.to(device) for name, values in batch.items()}
+        evaluate_in(run, config, bundle, model, forecast=forecast)
 
 
 def evaluate_in(
@@ -149,7 +138,7 @@ def evaluate_in(
     bundle: Bundle,
     model: UPT,
     *,
-    predicted_memory: int | None = None,
+    forecast: Mapping[str, int] | None = None,
 ) -> Evaluation:
     """Score the run's weights on the test trajectories, and keep what the report needs."""
     print("Evaluating on held-out trajectories…", flush=True)
@@ -164,9 +153,8 @@ def evaluate_in(
         "reach": {term: list(groups) for term, groups in reach.items()},
         "num_parameters": sum(p.numel() for p in model.parameters()),
         "points": bundle.geometry.num_points,
+        **(forecast or {}),
     }
-    if predicted_memory is not None:
-        facts["predicted_memory"] = predicted_memory
     store_evaluation(run, evaluation, facts)
     run.update_summary(metrics=evaluation.summary(), baselines=evaluation.baselines())
     export_weights(run.path, run.path / "export")

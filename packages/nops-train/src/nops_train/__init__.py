@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nops_train._command_line_layers import load_run_config as load_run_config
     from nops_train._command_line_layers import parse_config as parse_config
     from nops_train._command_line_layers import resumed_config as resumed_config
+    from nops_train._command_line_report import is_out_of_memory as is_out_of_memory
     from nops_train._command_line_spec import Alias as Alias
     from nops_train._command_line_spec import App as App
     from nops_train._command_line_spec import Command as Command
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from nops_train._loss_task import LossTask as LossTask
     from nops_train._memory import MemoryForecast as MemoryForecast
     from nops_train._memory import check_memory as check_memory
+    from nops_train._memory import free_memory as free_memory
     from nops_train._memory import predict_memory as predict_memory
     from nops_train._memory_report import forecast_memory as forecast_memory
     from nops_train._memory_report import report_forecast as report_forecast
@@ -99,6 +101,7 @@ _MODULES = {
     "load_run_config": "_command_line_layers",
     "parse_config": "_command_line_layers",
     "resumed_config": "_command_line_layers",
+    "is_out_of_memory": "_command_line_report",
     "Alias": "_command_line_spec",
     "App": "_command_line_spec",
     "Command": "_command_line_spec",
@@ -143,6 +146,7 @@ _MODULES = {
     "LossTask": "_loss_task",
     "MemoryForecast": "_memory",
     "check_memory": "_memory",
+    "free_memory": "_memory",
     "predict_memory": "_memory",
     "forecast_memory": "_memory_report",
     "report_forecast": "_memory_report",
@@ -209,7 +213,9 @@ __all__ = [
     "continued_config",
     "export",
     "forecast_memory",
+    "free_memory",
     "initialise_from",
+    "is_out_of_memory",
     "join_world",
     "load_checkpoint",
     "load_run_config",
