@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nops_data import has_arrays
 from nops_diagnostics import Report, plot_error_bars
 from nops_train import (
     InputError,
@@ -62,10 +63,11 @@ def with_choices(config: PhysConfig, options: Any) -> PhysConfig:
     chosen: dict[str, Any] = {}
     if options.get("variants"):
         chosen["variants"] = [part.strip() for part in options["variants"].split(",")]
-    if options.get("seeds"):
-        parts = [part.strip() for part in options["seeds"].split(",")]
+    if options.get("seeds") is not None:
+        text = str(options["seeds"])
+        parts = [part.strip() for part in text.split(",")]
         if not all(part.isdecimal() for part in parts):
-            raise InputError(f"--seeds: expected numbers such as 0,1,2; found {options['seeds']}")
+            raise InputError(f"--seeds: expected numbers such as 0,1,2; found {text}")
         chosen["seeds"] = [int(part) for part in parts]
     plain = config.model_dump(mode="json")
     plain["ablation"] |= chosen
@@ -109,10 +111,7 @@ def no_physics_dim(config: PhysConfig) -> int:
     if config.ablation.no_physics_dim is not None:
         return config.ablation.no_physics_dim
     if config.problem == "mogi":
-        from phys_smpl.generation import ROOT
-
-        is_simulated = config.data.path is None or Path(config.data.path).parent == ROOT
-        return MOGI_DIM[is_simulated]
+        return MOGI_DIM[config.data.path is None or has_arrays(config.data.path)]
     return NO_PHYSICS_DIMS[config.problem]
 
 
@@ -212,7 +211,8 @@ def print_table(folder: Path) -> None:
     for name in columns:
         table.add_column(name, justify="left" if name == "variant" else "right")
     for row in rows:
-        table.add_row(*(_cell(row.get(name)) for name in columns))
+        short = {**row, "variant": row["variant"].partition(":")[0]}
+        table.add_row(*(_cell(short.get(name)) for name in columns))
     Console().print(table)
 
 

@@ -87,10 +87,13 @@ RULES = (
 )
 
 
+ASKED = ("loss.beta_physics", "loss.beta_aux", "phases.epochs_pretrain")  # 0 is how to say no
+
+
 def refuse_dead_keys(config: PhysConfig, explicit: Collection[str]) -> None:
     """Stop where a key that the user gave would do nothing.
 
-    A value that says the same (0, false, null, or the default) is let pass.
+    A value that asks for nothing (0, false, null, mostly the default too) is let pass.
 
     Args:
         config: As resolved.
@@ -105,9 +108,7 @@ def refuse_dead_keys(config: PhysConfig, explicit: Collection[str]) -> None:
             if rule.counts(config) or not any(_within(key, name) for name in rule.keys):
                 continue
             value = _at(plain, key)
-            if value and value != _at(usual, key):
-                raise InputError(f"{key} = {value} has no effect: it needs {rule.because}")
-            if value and key.startswith(("loss.beta", "phases.epochs_pretrain")):
+            if value and (key in ASKED or value != _at(usual, key)):
                 raise InputError(f"{key} = {value} has no effect: it needs {rule.because}")
 
 

@@ -295,7 +295,7 @@ def baselines(config: PhysConfig, bundle: Bundle, model: PhysicsVAE) -> dict[str
     """Σ squares of what is no model: the mean, principal components, the best fit of the physics."""
     train, test = bundle.splits["train"].x, bundle.splits["test"].x
     most = min(train.shape)
-    aux, physics = config.model.aux_dim, model.physics_dim
+    aux, physics = config.model.aux_dim, model.latent_dim
     ranks = sorted({min(k, most) for k in (0, aux, physics, physics + aux)})
     found = pca_baseline(train, test, ranks=ranks)
     named = {"mean" if k == 0 else f"pca_{k}": value for k, value in found.items()}

@@ -46,6 +46,7 @@ GROUPS = {
         "share of the correction in per cent.",
     ),
 }
+PRINTED = ("parameter", "unit", "r2", "attainable r2", "rmse", "coverage of 90 %")
 SUMMED = "Σ squares per observation, standardised"
 
 
@@ -103,10 +104,11 @@ def print_evaluation(evaluation: Evaluation) -> None:
     console.print(table)
     if evaluation.recovery:
         table = Table(title="Recovered parameters")
-        for heading in evaluation.recovery[0]:
+        for heading in PRINTED:
             table.add_column(heading, justify="right")
         for row in evaluation.recovery:
-            table.add_row(*(f"{v:.4g}" if isinstance(v, float) else v for v in row.values()))
+            shown = (row[name] for name in PRINTED)
+            table.add_row(*(f"{v:.4g}" if isinstance(v, float) else v for v in shown))
         console.print(table)
     for warning in warnings_of(evaluation):
         console.print(f"warning: {warning}")

@@ -32,6 +32,7 @@ ORIGINAL: Keys = {
     "train.early_stop_patience": 20,
     "train.monitor": "reconstruction",
 }
+OF_PHYSICS = ("phases.epochs_pretrain", "model.physics_hidden")
 MODEL: dict[str, str] = {
     "dim_z_aux": "model.aux_dim",
     "residual_rank": "model.rank",
@@ -118,7 +119,10 @@ def rewrite(values: dict[str, Any]) -> Mapping[str, Any]:
     if "arch" not in values:
         return values
     file = _File(values)
-    found = {**ORIGINAL, **file.read()}
+    own = file.read()
+    found = {**ORIGINAL, **own}
+    if own["model.residual"] == "no_physics":
+        found = {k: v for k, v in found.items() if k in own or not k.startswith(OF_PHYSICS)}
     if file.dead:
         print(f"not used here: {', '.join(sorted(file.dead))}")
     return found
@@ -161,7 +165,7 @@ class _File:
             if name in keys:
                 found[keys[name]] = value
             elif name in DEAD.get(path, ()):
-                self.dead.append(f"{path}.{name}")
+                self._ignore(path, name)
             elif name not in known:
                 raise ValueError(f"{path}.{name}: {_advice(name, path)}")
         return found
@@ -170,11 +174,14 @@ class _File:
         for path, sections in SECTIONS.items():
             block = self._values if not path else self._block(path)
             for name in block:
-                where = f"{path}.{name}" if path else name
                 if name in DEAD.get(path, ()):
-                    self.dead.append(where)
+                    self._ignore(path, name)
                 elif name not in sections:
+                    where = f"{path}.{name}" if path else name
                     raise ValueError(f"{where}: {_advice(name, path)}")
+
+    def _ignore(self, path: str, name: str) -> None:
+        self.dead.append(f"{path}.{name}" if path else name)
 
     def _physics(self, arguments: Mapping[str, Any]) -> Keys:
         name = arguments.get("physics")
