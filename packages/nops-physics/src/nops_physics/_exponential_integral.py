@@ -4,10 +4,14 @@ import math
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from nops_physics._once import once
 
 EULER_GAMMA = 0.57721566490153286
-SWITCH = 1.0  # the power series below, the continued fraction above
+SWITCH, AT_SWITCH = (
+    1.0,
+    0.219383934395520274,
+)  # the power series below, the continued fraction above
 TERMS = {torch.float32: (10, 20), torch.float64: (20, 90)}  # series, fraction: to rounding at 1
 
 
@@ -21,7 +25,8 @@ def exponential_integral(x: Tensor) -> Tensor:
         is the even part of 5.1.22.
     """
     series, depth = TERMS[x.dtype]
-    return torch.where(x < SWITCH, _series(x, series), _fraction(x, depth))
+    # one of both is E1(SWITCH); choosing between them takes longer than this product
+    return _series(x, series) * _fraction(x, depth) / AT_SWITCH
 
 
 def _series(x: Tensor, terms: int) -> Tensor:
@@ -29,7 +34,7 @@ def _series(x: Tensor, terms: int) -> Tensor:
     small = x.clamp(max=SWITCH)
     total = torch.zeros_like(small)
     for n in range(terms, 0, -1):
-        total = (total + (-1.0) ** (n + 1) / (n * math.factorial(n))) * small
+        total = total.add_((-1.0) ** (n + 1) / (n * math.factorial(n))).mul_(small)
     return total - torch.log(small) - EULER_GAMMA
 
 
@@ -38,8 +43,16 @@ def _fraction(x: Tensor, depth: int) -> Tensor:
     large = x.clamp(min=SWITCH)
     tail = large + (2 * depth + 1)
     for n in range(depth, 0, -1):
-        tail = large + (2 * n - 1) - n * n / tail
+        tail = (large + (2 * n - 1)).sub_(tail.reciprocal_(), alpha=n * n)
     return torch.exp(-large) / tail
+
+
+def absorbed_with_slope(k: Tensor) -> tuple[Tensor, Tensor]:
+    """`absorbed_share` and its slope, without a graph of its own."""
+    decay = torch.exp(-k)
+    rest = k * exponential_integral(k.clamp(min=torch.finfo(k.dtype).tiny))
+    slope = decay - rest
+    return k * slope - torch.expm1(-k), 2 * slope
 
 
 class _Absorbed(torch.autograd.Function):
@@ -49,33 +62,23 @@ class _Absorbed(torch.autograd.Function):
 
     @staticmethod
     def forward(k: Tensor) -> tuple[Tensor, Tensor]:
-        decay = torch.exp(-k)
-        rest = torch.where(k > 0, k * exponential_integral(k.clamp(min=_tiny(k))), 0.0)
-        absorbed = k * (decay - rest) - torch.expm1(-k)
-        return absorbed, 2 * (decay - rest)
+        return absorbed_with_slope(k)
 
     @staticmethod
     def setup_context(ctx, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
         ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(output[1])
+        ctx.save_for_backward(output[1], *inputs)
         ctx.save_for_forward(output[1])
 
     @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  (a decorator without types)
-        ctx, *grad_outputs: Tensor
-    ) -> Tensor:
-        (slope,) = ctx.saved_tensors
-        return grad_outputs[0] * slope
+    def backward(ctx, *grads: Tensor) -> Tensor:
+        slope, k = ctx.saved_tensors
+        return once(grads[0] * slope, grads[0], k)
 
     @staticmethod
     def jvp(ctx, *grad_inputs: Tensor) -> tuple[Tensor, None]:
-        (slope,) = ctx.saved_tensors
+        slope = ctx.saved_tensors[0]
         return grad_inputs[0] * slope, None
-
-
-def _tiny(k: Tensor) -> float:
-    return torch.finfo(k.dtype).tiny
 
 
 def absorbed_share(k: Tensor) -> Tensor:

@@ -145,8 +145,11 @@ class FourSail(nn.Module):
         self, reflectance: Tensor, transmittance: Tensor, tts: Tensor, tto: Tensor, psi: Tensor
     ) -> Coefficients:
         """What layers of one leaf and one geometry share, unchecked; all of one precision."""
-        seen = canopy_geometry(self.leaf_weights.to(tts.dtype), tts, tto, psi)
-        return scattering(reflectance, transmittance, seen)
+        return scattering(reflectance, transmittance, self.geometry(tts, tto, psi))
+
+    def geometry(self, tts: Tensor, tto: Tensor, psi: Tensor) -> Geometry:
+        """How the leaves meet both directions, unchecked."""
+        return canopy_geometry(self.leaf_weights.to(tts.dtype), tts, tto, psi)
 
     def bidirectional(
         self, shared: Coefficients, flux: Fluxes, lai: Tensor
@@ -199,8 +202,8 @@ def fluxes(shared: Coefficients, lai: Tensor) -> Fluxes:
     e, faded = torch.exp(-depth), -torch.expm1(-2 * depth)
     below = shared.rest + h.square() * faded  # 1 - h^2 e^2
     j_s, j_o = _j1(seen.k_s, m, lai), _j1(seen.k_o, m, lai)
-    p_s, q_s = _driven(shared.s_b, shared.s_f, h, j_s, _j2(seen.k_s + m, lai))
-    p_v, q_v = _driven(shared.v_b, shared.v_f, h, j_o, _j2(seen.k_o + m, lai))
+    p_s, q_s = _driven(shared.s_b, shared.s_f, h, j_s, faded_integral(seen.k_s + m, lai))
+    p_v, q_v = _driven(shared.v_b, shared.v_f, h, j_o, faded_integral(seen.k_o + m, lai))
     he = h * e
     return Fluxes(
         r_sd=(q_s - he * p_s) / below,
@@ -229,7 +232,8 @@ def _j1(k: Tensor, m: Tensor, lai: Tensor) -> Tensor:
     return lai * torch.exp(-torch.minimum(k, m) * lai) * faded_share((k - m).abs() * lai)
 
 
-def _j2(sum_: Tensor, lai: Tensor) -> Tensor:
+def faded_integral(sum_: Tensor, lai: Tensor) -> Tensor:
+    """(1 - exp(-sum L)) / sum."""
     return -torch.expm1(-sum_ * lai) / sum_
 
 
@@ -243,7 +247,7 @@ def faded_share(x: Tensor) -> Tensor:
 def multiple_scattering(shared: Coefficients, flux: Fluxes, lai: Tensor) -> Tensor:
     """Light scattered more than once on its way from the sun to the view."""
     c, seen = shared, shared.geometry
-    gaps = _j2(seen.k_s + seen.k_o, lai)
+    gaps = faded_integral(seen.k_s + seen.k_o, lai)
     g1 = (gaps - flux.j_s * flux.t_oo) / (seen.k_o + c.m)
     g2 = (gaps - flux.j_o * flux.t_ss) / (seen.k_s + c.m)
     once = (c.v_f * c.h + c.v_b) * g1 * (c.s_f + c.s_b * c.h)

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from nops_physics._forward_model import Bounds, ForwardModel, Quantity, check_values
-from nops_physics._four_sail import ANGLES, Fluxes, FourSail, fluxes, over_ground
+from nops_physics._four_sail import ANGLES, FourSail, faded_integral, hot_spot
 from nops_physics._prospect import LEAF, Prospect, Version, check_version
 from nops_physics._sentinel import SentinelBands
 from nops_physics._spectra import Spectra, all_wavelengths, interpolate_nm, load_spectra
+from nops_physics._stand import StandRows
+from nops_physics._stand_bands import BandConstants, band_reflectances
 
 FIXED = {"car": 10.0, "anth": 2.0, "cbrown": 0.25}
 CLOSED_CANOPY = 15.0  # leaf area that hides the ground
@@ -51,11 +53,12 @@ def ground_fractions(
     """
     diameter = 2 * (SQUARE_M_PER_HECTARE / (math.pi * stem_density) * cover).sqrt()  # m
     height = torch.exp(2.117 + 0.507 * torch.log(diameter))  # m, allometry of the source
-    open_o = torch.exp(-cover / torch.deg2rad(tto).cos())
-    open_s = torch.exp(-cover / torch.deg2rad(tts).cos())
+    depth_o, depth_s = cover / torch.deg2rad(tto).cos(), cover / torch.deg2rad(tts).cos()
+    open_o, open_s = torch.exp(-depth_o), torch.exp(-depth_s)
     crown_o, crown_s = 1 - open_o, 1 - open_s
-    joint = torch.exp(-distance * height / diameter)
-    joint = joint * (crown_o * open_o * crown_s * open_s).sqrt()
+    # the root of both open shares as an exponential: its slope is finite where they vanish
+    joint = torch.exp(-distance * height / diameter - (depth_o + depth_s) / 2)
+    joint = joint * (crown_o * crown_s).sqrt()
     return Fractions(
         crown_o * crown_s + joint,
         crown_o * open_s - joint,
@@ -126,51 +129,53 @@ class Inform(ForwardModel):
         self.output_units = ("",) * len(self.output_names)
 
     def _decode(self, parameters: dict[str, Tensor], inputs: dict[str, Tensor]) -> Tensor:
-        return self.bands(self._spectrum(parameters, inputs))
+        contents = torch.stack(
+            [
+                parameters[n]
+                if n in parameters
+                else torch.full_like(parameters["N"], self.fixed[n])
+                for n in self.prospect.constituents
+            ],
+            dim=-1,
+        )
+        plates = parameters["N"]
+        rows = self._rows(parameters, inputs)
+        constants = self._constants(plates)
+        return band_reflectances(plates - 1, contents / plates[..., None], rows, constants)
 
-    def _spectrum(self, parameters: dict[str, Tensor], inputs: dict[str, Tensor]) -> Tensor:
-        """Reflectance at the bands' wavelengths: one pass of coefficients for three layers."""
-        like = parameters["N"]
-        fixed = {name: torch.full_like(like, value) for name, value in self.fixed.items()}
-        leaf = self.prospect.optics({**parameters, **fixed})
-        angles = (inputs[item.name] for item in ANGLES)
-        shared = self.sail.coefficients(*leaf, *angles)
-        closed = torch.full_like(like, CLOSED_CANOPY)
+    def _constants(self, like: Tensor) -> BandConstants:
+        of_leaf = self.prospect
+        surface = torch.stack((of_leaf._entering, of_leaf._leaving, of_leaf._reflected))
+        absorbing = (self.bands.weights[:, None] * of_leaf._absorption).flatten(0, 1).mT
+        found = (of_leaf._absorption, surface, self.soil, self.bands.weights, absorbing)
+        return BandConstants(*(values.to(like.dtype) for values in found))
+
+    def _rows(self, parameters: dict[str, Tensor], inputs: dict[str, Tensor]) -> StandRows:
+        """All that does not depend on the wavelength: one geometry for three layers."""
+        seen = self.sail.geometry(*(inputs[item.name] for item in ANGLES))
+        closed = torch.full_like(parameters["LAI"], CLOSED_CANOPY)
         areas = torch.stack((parameters["LAIu"], closed, parameters["LAI"]))[..., None]
-        layers = fluxes(shared, areas)
-        ground, canopy = (Fluxes(*(term[i] for term in layers)) for i in (0, 1))
-        so, both = self.sail.bidirectional(shared, Fluxes(*(t[:2] for t in layers)), areas[:2])
-        below = over_ground(so[0], both[0], ground, self.soil.to(like.dtype))
-        thick = over_ground(so[1], both[1], canopy, below)
-        crown_s = (layers.t_ss + layers.t_sd)[2]
-        crown_o = (layers.t_oo + layers.t_do)[2]
-        distance = shared.geometry.distance[..., 0]
+        integral, both = hot_spot(seen, areas[:2], hotspot=self.sail.hotspot)
+        k = torch.stack((seen.k_s, seen.k_o))
         shares = ground_fractions(
             parameters["fc"],
             inputs["tts"],
             inputs["tto"],
-            distance,
+            seen.distance[..., 0],
             stem_density=self.stem_density,
         )
-        return mixed(shares, thick, below, crown_s, crown_o)
-
-
-def mixed(
-    shares: Fractions, canopy: Tensor, ground: Tensor, crown_s: Tensor, crown_o: Tensor
-) -> Tensor:
-    """Reflectance of the stand from that of a closed canopy and of the ground between.
-
-    Args:
-        shares: Shares of the ground, `[*batch]`.
-        canopy: Reflectance of a closed canopy, `[*batch, wavelength]`.
-        ground: Reflectance of undergrowth and soil.
-        crown_s: Total transmittance of a crown for the sun's light.
-        crown_o: The same towards the view.
-    """
-    shaded, lit, open_shaded, open_lit = (share[..., None] for share in shares)
-    both = crown_s * crown_o
-    seen_ground = shaded * both + lit * crown_o + open_shaded * crown_s + open_lit
-    return canopy * shaded * (1 - both) + ground * seen_ground
+        rows = StandRows(
+            level=seen.b_f[None].detach(),
+            k=k,
+            single=torch.stack((seen.s_b, seen.s_f)),
+            areas=areas,
+            hot=areas[:2] * integral,
+            both=both,
+            gaps=torch.exp(-k[:, None] * areas).flatten(0, 1),
+            pair=faded_integral(seen.k_s + seen.k_o, areas[:2]),
+            shares=torch.stack(shares)[..., None],
+        )
+        return StandRows(*(row[..., 0] for row in rows))
 
 
 def _with_fixed(fixed: Mapping[str, float], version: Version) -> dict[str, float]:

@@ -1,14 +1,14 @@
 """PROSPECT: a leaf as a pile of absorbing plates, versions D and PRO."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from nops_physics._exponential_integral import absorbed_share
 from nops_physics._forward_model import ForwardModel, Quantity, check_values
+from nops_physics._plates import LeafOptics, pile_of_plates
 from nops_physics._spectra import (
     FIRST_NM,
     LAST_NM,
@@ -38,15 +38,6 @@ CONSTITUENTS: dict[str, tuple[str, ...]] = {
     "PRO": ("cab", "car", "anth", "cbrown", "cw", "prot", "cbc"),
 }
 FIRST_SURFACE, INSIDE = 40.0, 90.0  # degrees: half angles of the light on the leaf, and within
-LARGEST_EXPONENT = 80.0  # exp stays finite in float32
-LEAST_TRANSMITTANCE = 1e-18
-
-
-class LeafOptics(NamedTuple):
-    """What a leaf does with light, each `[*batch, wavelength]`, from 0 to 1."""
-
-    reflectance: Float[Tensor, "*batch wavelength"]
-    transmittance: Float[Tensor, "*batch wavelength"]
 
 
 def check_version(spectra: Spectra, version: str) -> tuple[str, ...]:
@@ -184,60 +175,8 @@ class Prospect(ForwardModel):
         contents = torch.stack([parameters[name] for name in self.constituents], dim=-1)
         depth = contents @ self._absorption.to(contents.dtype) / plates
         surfaces = (self._entering, self._leaving, self._reflected)
-        return pile_of_plates(plates, absorbed_share(depth), *(s.to(depth.dtype) for s in surfaces))
-
-
-def pile_of_plates(
-    plates: Tensor, absorbed: Tensor, entering: Tensor, leaving: Tensor, reflected: Tensor
-) -> LeafOptics:
-    """A plate lit from a cone, on top of N - 1 plates lit from all sides.
-
-    Args:
-        plates: N, `[*batch, 1]`.
-        absorbed: Share of light that crossing one plate absorbs, `[*batch, wavelength]`.
-        entering: Transmissivity of the surface for the cone, `[wavelength]`.
-        leaving: The same for light from all sides.
-        reflected: Reflectivity of the surface from within.
-    """
-    through = 1 - absorbed
-    echo = (1 - reflected) * through / (1 - (reflected * through).square())
-    top_t = entering * echo
-    top_r = 1 - entering + reflected * through * top_t
-    t = leaving * echo
-    r = 1 - leaving + reflected * through * t
-    # 1 - r - t without cancellation
-    lost = leaving * absorbed / (1 - reflected * through)
-    rest_r, rest_t = _stokes(plates - 1, r, t, lost)
-    echoes = 1 - rest_r * r
-    return LeafOptics(top_r + top_t * rest_r * t / echoes, top_t * rest_t / echoes)
-
-
-def _stokes(count: Tensor, r: Tensor, t: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:
-    """Reflectance and transmittance of `count` equal plates, r + t + lost = 1 each.
-
-    With Stokes' b = exp(u): sinh(u) = delta / 2t. Ratios of hyperbolic sines take the place of
-    powers of b, so that no absorption (u = 0) and no plates are ordinary points.
-    """
-    p = (1 + r.square() - t.square()) / 2
-    t = t.clamp(min=LEAST_TRANSMITTANCE)
-    squared = (1 + r + t) * (1 + r - t) * (1 - r + t) * lost / (4 * t.square())
-    ratio, cosh = _hyperbolic(count, squared)
-    below = ratio * p + t * cosh
-    return r * ratio / below, t / below
-
-
-def _hyperbolic(count: Tensor, squared: Tensor) -> tuple[Tensor, Tensor]:
-    """sinh(count u) / sinh(u) and cosh(count u) from sinh(u)^2."""
-    edge = math.sqrt(torch.finfo(squared.dtype).eps)
-    sinh = squared.clamp(min=edge).sqrt()
-    exponent = (count * torch.asinh(sinh)).clamp(max=LARGEST_EXPONENT)
-    small = squared.clamp(max=edge)
-    square = count.square()
-    near_ratio = count * (1 + (square - 1) * small / 6)
-    near_cosh = 1 + square * small / 2
-    inside = squared < edge
-    ratio = torch.where(inside, near_ratio, torch.sinh(exponent) / sinh)
-    return ratio, torch.where(inside, near_cosh, torch.cosh(exponent))
+        constants = (surface.to(depth.dtype) for surface in surfaces)
+        return pile_of_plates(plates, absorbed_share(depth), *constants)
 
 
 def surface_transmissivity(index: Tensor, angle: float) -> Tensor:
