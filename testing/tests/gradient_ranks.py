@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 import torch
-from nops_schedules import ReLoBRaLo, gradient
+from nops_schedules import AdaptiveLossWeights, ReLoBRaLo, Stages, gradient
 from nops_train import Engine, ListSource, RunFolder, TrainConfig, join_world
 from torch import nn
 
 NAMES = ("fit", "size", "slope")
 POINTS = 15
+LBFGS = {"lbfgs_from": 3, "lbfgs_max_iter": 4}  # with more, rounding grows to what one can see
 
 
 def with_points(weighting, points):
@@ -41,6 +42,12 @@ MAKE = {
         gradient.GradientNormWeights(NAMES, every=2), gradient.CausalWeights(3, tolerances=(1.0,))
     ),
 }
+
+
+def in_stages(make=MAKE["norm"], *, carry=True):
+    """A weighting from gradients for three steps, and then its weights, held."""
+    held = AdaptiveLossWeights(NAMES, strategy="fixed")
+    return Stages([(3, make()), (None, held)], carry=carry)
 
 
 class Model(nn.Module):
@@ -123,5 +130,6 @@ if __name__ == "__main__":
     os.fsync = lambda descriptor: None  # no waiting for the disk
     folder = Path(sys.argv[1])
     found = {name: trained(folder, make, name=name) for name, make in MAKE.items()}
+    found["lbfgs"] = trained(folder, in_stages, name="lbfgs", **LBFGS)
     torch.save(found, folder / f"{join_world().rank}.pt")
     join_world().barrier()

@@ -40,7 +40,8 @@ def quick_disk():
 def whole(tmp_path_factory):
     """What one process comes to in two epochs, by weighting."""
     folder = tmp_path_factory.mktemp("whole")
-    return {name: trained(folder, make, name=name) for name, make in MAKE.items()}
+    found = {name: trained(folder, make, name=name) for name, make in MAKE.items()}
+    return {**found, "lbfgs": trained(folder, toy.in_stages, name="lbfgs", **toy.LBFGS)}
 
 
 @each
@@ -91,7 +92,7 @@ def close(a, b):
 
 
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="torch has no gloo here")
-@each
+@pytest.mark.parametrize("name", [*MAKE, "lbfgs"])
 def test_two_ranks_hold_one_set_of_weights_and_equal_one(ranks, whole, name):
     assert same(ranks[0][name], ranks[1][name])
     assert close(ranks[0][name], whole[name])
@@ -138,3 +139,47 @@ def test_the_loss_scale_of_half_precision_passes_through(tmp_path, name):
 def test_what_does_not_scale_with_the_loss_is_refused_in_half_precision(tmp_path):
     with pytest.raises(InputError, match="MomentumConFIG divides gradients by their own size"):
         trained(tmp_path, MAKE["MomentumConFIG"], name="half", precision="fp16")
+
+
+def loss_of(parameters, weights):
+    """The weighted total over all points."""
+    torch.manual_seed(0)
+    model = toy.Model().double()
+    model.load_state_dict(parameters)
+    task = toy.ThreeTerms(model, None)
+    batch = torch.utils.data.default_collate(toy.items())
+    found = task.losses(batch, epoch=0, step=0, active=frozenset(toy.NAMES))
+    return sum(weights[name] * value.item() for name, value in found.items())
+
+
+def full_batch():
+    return ListSource([torch.utils.data.default_collate(toy.items())])
+
+
+@pytest.mark.parametrize("cut", [2, 3, 4])
+def test_a_stage_of_lbfgs_keeps_the_weights_and_goes_on_exactly(tmp_path, cut):
+    options = {"lbfgs_from": 3, "source": full_batch()}
+    end, state = trained(tmp_path, toy.in_stages, name="whole", stops=(6,), **options)
+    assert same(
+        (end, state), trained(tmp_path, toy.in_stages, name="cut", stops=(cut, 6), **options)
+    )
+    _, before = trained(tmp_path, MAKE["norm"], name="before", stops=(3,), source=full_batch())
+    assert state["schemes"][1]["weights"] == before["weights"]
+    assert max(before["weights"].values()) > 1.5
+
+
+def test_lbfgs_goes_further_than_the_optimizer_before(tmp_path):
+    ends = {}
+    for name, first in (("with", 3), ("without", None)):
+        options = {"lbfgs_from": first, "source": full_batch(), "stops": (8,)}
+        end, state = trained(tmp_path, toy.in_stages, name=name, **options)
+        ends[name] = loss_of(end, state["schemes"][1]["weights"])
+    assert ends["with"] < 0.8 * ends["without"]
+
+
+@pytest.mark.parametrize("name", ["ConFIG", "norm"])
+def test_lbfgs_under_a_weighting_from_gradients_is_refused_at_once(tmp_path, name):
+    kind = type(MAKE[name]()).__name__
+    for make in (MAKE[name], lambda: toy.in_stages(MAKE[name])):
+        with pytest.raises(InputError, match=rf"lbfgs_from: {kind} .*end with constant weights"):
+            trained(tmp_path, make, name=name, lbfgs_from=2)

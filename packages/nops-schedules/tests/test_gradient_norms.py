@@ -155,6 +155,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing(toy, make, bad):
     assert balanced(weighting, {**losses, "a": bad * losses["a"]}, params, step=1) == before
 
 
+@pytest.mark.filterwarnings("ignore:the weights of:UserWarning")
 @pytest.mark.parametrize("make", ALL.values(), ids=ALL)
 def test_bounds_hold_and_a_base_weight_of_0_is_off_for_ever(toy, make):
     losses, params = toy.terms([*toy.pair, (1.0, 1.0, 1.0, 0.5)])

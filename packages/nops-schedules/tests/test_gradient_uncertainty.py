@@ -81,6 +81,7 @@ def test_what_is_missing_or_not_finite_or_of_validation_keeps_s():
     assert second[0] < first[0]
 
 
+@pytest.mark.filterwarnings("ignore:the weights of:UserWarning")
 def test_bounds_and_terms_that_are_off():
     weighting = UncertaintyWeights({"a": 1.0, "b": 0.0}, min_weight=0.1, max_weight=0.4)
     assert weighting.active(**AT) == {"a"}
@@ -101,3 +102,14 @@ def test_refusals():
     state = UncertaintyWeights(["a"]).state_dict()
     with pytest.raises(ValueError, match="'kendall', this is 'imtl_l'"):
         UncertaintyWeights(["a"], form="imtl_l").load_state_dict(state)
+
+
+def test_a_step_without_a_finite_term_does_not_count():
+    skipped, never = UncertaintyWeights(["a", "b"]), UncertaintyWeights(["a", "b"])
+    for weighting in (skipped, never):
+        observed(weighting, {"a": 3.0, "b": 0.1})
+    observed(skipped, {"a": math.nan, "b": math.inf})
+    for weighting in (skipped, never):
+        observed(weighting, {"a": 3.0, "b": 0.1})
+    assert skipped.weights(**AT) == never.weights(**AT)
+    assert skipped.state_dict()["adam"]["state"][0]["step"] == 2

@@ -189,3 +189,19 @@ BAD = [
 def test_refuses_what_makes_no_sense(stages, message):
     with pytest.raises(ValueError, match=message):
         Stages(stages)
+
+
+def test_the_scheme_of_a_step_to_come():
+    first, second, third = (ConstantWeights({"a": 1.0}) for _ in range(3))
+    stages = Stages([(2, first), (5, second), (None, third)])
+    assert [stages.scheme_at(step) for step in (0, 1, 2, 4, 5, 99)] == [
+        first,
+        first,
+        second,
+        second,
+        third,
+        third,
+    ]
+    unforeseen = Stages([(2, first), (lambda epoch, step, values: True, second), (None, third)])
+    assert unforeseen.scheme_at(1) is first
+    assert unforeseen.scheme_at(2) is None

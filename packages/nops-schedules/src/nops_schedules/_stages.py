@@ -76,6 +76,15 @@ class Stages(Composite):
         if callable(end) and unit is not None and end(epoch, step, dict(values)):
             self._next(epoch, step)
 
+    def scheme_at(self, step: int) -> Any:
+        """The weighting that will be in charge of a step; None where a predicate decides that."""
+        for end, scheme in zip(self._ends[self.stage :], self._schemes[self.stage :], strict=True):
+            if end is None or (isinstance(end, int) and step < end):
+                return scheme
+            if callable(end):
+                break
+        return None
+
     def share(self, reduce: Callable[[Any], Any]) -> None:
         """Tell the members that sum over ranks how: `reduce` sums a tensor over those that make a step."""
         for scheme in self._schemes:

@@ -60,6 +60,18 @@ class TrainConfig(Config):
     grad_clip: float | None = Field(
         1.0, gt=0, description="Largest norm of the gradient over all trained parameters."
     )
+    lbfgs_from: int | None = Field(
+        None,
+        ge=0,
+        description="Optimizer step from which L-BFGS ends the run, in place of the optimizer; null: never. A "
+        "weighting from gradients has to be over by then.",
+    )
+    lbfgs_max_iter: int = Field(
+        20,
+        ge=1,
+        description="Iterations of L-BFGS per step, each about one evaluation of the batch.",
+    )
+    lbfgs_history: int = Field(10, ge=1, description="Past iterations that L-BFGS remembers.")
     save_every: int = Field(200, ge=1, description="Optimizer steps between checkpoints.")
     async_save: bool = Field(
         False,
@@ -152,6 +164,14 @@ class TrainConfig(Config):
         }
         if found := [name for name, is_set in clashes.items() if self.shard and is_set]:
             raise ValueError(f"shard does not go with {' and '.join(found)}")
+        return self
+
+    @model_validator(mode="after")
+    def _lbfgs_sees_plain_gradients(self) -> "TrainConfig":
+        clashes = {"shard": self.shard, "precision: fp16": self.precision == "fp16"}
+        found = [name for name, is_set in clashes.items() if is_set]
+        if found and self.lbfgs_from is not None:
+            raise ValueError(f"lbfgs_from does not go with {' and '.join(found)}")
         return self
 
     @model_validator(mode="after")

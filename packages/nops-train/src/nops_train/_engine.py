@@ -14,6 +14,7 @@ from nops_train._ema import WeightAverage
 from nops_train._engine_compile import compile_model, with_fallback
 from nops_train._engine_environment import choose_device, peak_memory
 from nops_train._engine_inert import check_start
+from nops_train._engine_lbfgs import Finisher, check_finish
 from nops_train._engine_reader import Reader
 from nops_train._engine_report import RunResult, StopRequested
 from nops_train._engine_rng import preserved_rng, seed_generators
@@ -114,6 +115,7 @@ class Engine:
             compile_model(self._model)
         self._optimizer = optimizer or make_optimizer(model, config)
         check_optimizer(self._optimizer)
+        check_finish(weighting, config)
         self._stepper = self._make_stepper(stateful or {})
         self._validator = Validator(
             task=task,
@@ -317,6 +319,7 @@ class Engine:
 
     def _parts(self) -> dict[str, Any]:
         stepper, rate = self._stepper, self._learning_rate
+        finisher = self._finisher
         return {
             "model": self._model,
             "optimizer": self._optimizer,
@@ -324,6 +327,7 @@ class Engine:
             "ema": stepper.average,
             "scaler": stepper.precision.scaler if stepper.precision.scaler.is_enabled() else None,
             "learning_rate": rate if isinstance(rate, Stateful) else None,
+            **({} if finisher is None else {"lbfgs": finisher.optimizer}),
         }
 
     def _check_start(self, train: BatchSource, valid: BatchSource | None) -> None:
@@ -353,6 +357,7 @@ class Engine:
     def _make_stepper(self, stateful: Mapping[str, Stateful]) -> Stepper:
         config, model = self.config, self._model
         parameters = trained_parameters(model, self._optimizer)
+        self._finisher = Finisher.of(config, list(parameters.values()))
         deferred = defer((*model.modules(), self._weighting, *stateful.values()))
         precision = Precision(config.precision, device=self.device)
         return Stepper(
@@ -369,6 +374,7 @@ class Engine:
             grad_clip=config.grad_clip,
             deferred=deferred,
             world=self.world,
+            finisher=self._finisher,
             waits=can_wait(
                 self._optimizer, device=self.device, precision=precision, deferred=deferred
             ),

@@ -17,6 +17,8 @@ from nops_train._run_folder_diff import check_same, differences
 from nops_train._shards import module_rows, optimizer_rows, state_of
 from nops_train._world import World
 
+MAY_BEGIN = ("lbfgs",)  # parts that start anew where a checkpoint has none
+
 
 def capture(
     parts: Mapping[str, Any],
@@ -89,6 +91,8 @@ def restore(
     """
     for name, part in parts.items():
         saved = state.get(name)
+        if saved is None and name in MAY_BEGIN:
+            continue
         if (part is None) != (saved is None):
             has, wants = ("a state", "none") if part is None else ("none", "one")
             raise InputError(f"{where}: {name}: the checkpoint has {has}, this run needs {wants}")

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nops_train._config import TrainConfig
-from nops_train._engine_state import TrainState
-from nops_train._engine_step import Fault
+from nops_train._engine_state import Fault, TrainState
 
 
 @dataclass(frozen=True, kw_only=True)

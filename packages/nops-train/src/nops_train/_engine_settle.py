@@ -8,8 +8,8 @@ import torch
 
 from nops_train._config import TrainConfig
 from nops_train._engine_report import advice, describe_fault
-from nops_train._engine_state import Record, Terms, TrainState, Waiting
-from nops_train._engine_step import Fault, Stepper
+from nops_train._engine_state import Fault, Record, Terms, TrainState, Waiting
+from nops_train._engine_step import Stepper
 from nops_train._engine_watch import Watch
 from nops_train._errors import Diverged
 from nops_train._protocols import Weighting

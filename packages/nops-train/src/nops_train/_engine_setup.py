@@ -83,7 +83,8 @@ def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
     """
     if isinstance(optimizer, torch.optim.LBFGS):
         raise InputError(
-            "LBFGS asks for the loss several times per step; give a first-order optimizer"
+            "LBFGS asks for the loss several times per step; give a first-order optimizer, and "
+            "train.lbfgs_from for the end of the run"
         )
     keep_kernel(optimizer)
 

@@ -66,6 +66,39 @@ class Waiting:
     values: Tensor
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """Why a step was skipped.
+
+    Attributes:
+        terms: Terms whose value or weight is not finite; empty where only the gradient is bad.
+        parameter: First parameter with a non-finite gradient; None where each is finite and only their
+            norm overflows, or where a term is to blame already.
+        scale: Whether the fp16 loss scale may be the cause, and was lowered.
+        searched: Whether the parameter was looked for: when a step that waited is judged, its gradient is gone.
+    """
+
+    terms: tuple[str, ...]
+    parameter: str | None
+    scale: bool
+    searched: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computed:
+    """What the forward and backward passes of a step came to.
+
+    Attributes:
+        weights: Weight by term.
+        values: Raw terms in that order, then the gradient norm; of all ranks.
+        norm: The norm of the gradient that lies in `.grad`.
+    """
+
+    weights: dict[str, float]
+    values: Tensor
+    norm: Tensor
+
+
 class EpochMeans:
     """Means over an epoch's applied steps, weighted by samples, summed in float64 in order.
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,8 +12,9 @@ from nops_train._ema import WeightAverage
 from nops_train._engine_balance import balance, check_scale, share
 from nops_train._engine_batch import num_samples, split_batch
 from nops_train._engine_buffers import BufferGuard
+from nops_train._engine_lbfgs import Finisher, check_one_function
 from nops_train._engine_shard import check_loss, check_owner, common_parts, first_bad, total_norm
-from nops_train._engine_state import Record, Waiting
+from nops_train._engine_state import Computed, Fault, Record, Waiting
 from nops_train._engine_term_norms import TermNorms
 from nops_train._engine_verdict import needs_host, step_unless
 from nops_train._errors import InputError
@@ -22,24 +22,6 @@ from nops_train._precision import Precision
 from nops_train._protocols import Losses, Task, Weighting
 from nops_train._shards import is_sharded, reshard
 from nops_train._world import World
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fault:
-    """Why a step was skipped.
-
-    Attributes:
-        terms: Terms whose value or weight is not finite; empty where only the gradient is bad.
-        parameter: First parameter with a non-finite gradient; None where each is finite and only their
-            norm overflows, or where a term is to blame already.
-        scale: Whether the fp16 loss scale may be the cause, and was lowered.
-        searched: Whether the parameter was looked for: when a step that waited is judged, its gradient is gone.
-    """
-
-    terms: tuple[str, ...]
-    parameter: str | None
-    scale: bool
-    searched: bool = True
 
 
 class Stepper:
@@ -60,6 +42,7 @@ class Stepper:
         deferred: Objects with `apply_update` and `discard_update`.
         world: The ranks that make the step together.
         waits: Whether the verdict on a step may stay on the device; see `can_wait`.
+        finisher: Makes the last steps in place of the optimizer, or None.
 
     Attributes:
         term_norms: What measures the step's gradient by term, or None.
@@ -82,6 +65,7 @@ class Stepper:
         deferred: tuple[Any, ...],
         world: World,
         waits: bool,
+        finisher: Finisher | None = None,
     ) -> None:
         self.world = world
         self.model = model
@@ -99,6 +83,8 @@ class Stepper:
         self._accumulate = accumulate
         self._grad_clip = grad_clip
         self._deferred = deferred
+        self._finisher = finisher
+        self._used = optimizer
         self.sharded = is_sharded(model)
         # The reduction in a sharded model's backward pass takes the mean over the ranks of what is to be summed.
         self._scale = world.size if self.sharded else 1
@@ -107,7 +93,7 @@ class Stepper:
     @property
     def learning_rate(self) -> float:
         """That of the first group, as the last step left it."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        return float(self._used.param_groups[0]["lr"])
 
     def make(
         self,
@@ -134,26 +120,63 @@ class Stepper:
             rate: Learning rate, or None to leave the optimizer's own.
         """
         self.buffers.remember()
-        self.optimizer.zero_grad(set_to_none=True)
-        samples = samples or num_samples(batch)
+        place = {"samples": samples or num_samples(batch), "epoch": epoch, "step": step}
+        if self._finisher is not None and step >= self._finisher.first:
+            return self._finish(self._finisher, batch, place)
         try:
-            raw, weights = self._gather(batch, samples=samples, epoch=epoch, step=step)
+            made = self.compute(batch, **place)
         except BaseException:
             self.discard()
             raise
-        self.precision.scaler.unscale_(self.optimizer)
-        norm = total_norm(self._trained, self.world, sharded=self.sharded)
-        values = self._values(raw, norm)
+        weights, values, norm = made.weights, made.values, made.norm
         if self._waits and not needs_host(self.weighting, self._owner):
             self._apply_unless(~values.isfinite().all(), norm, rate)
-            return Waiting(weights=weights, samples=samples, values=values), None
+            return Waiting(weights=weights, samples=place["samples"], values=values), None
         # The one host synchronisation of a step: whether it counts must be known before the next.
-        record = Record(weights=weights, samples=samples, values=values.tolist())
+        record = Record(weights=weights, samples=place["samples"], values=values.tolist())
         if record.is_finite:
             self._apply(norm, rate)
             return record, None
         fault = self._find_fault(record)
         self.precision.scaler.update()
+        self.discard()
+        return record, fault
+
+    def compute(
+        self,
+        batch: Any,
+        *,
+        samples: int,
+        epoch: int,
+        step: int,
+        held: dict[str, float] | None = None,
+    ) -> Computed:
+        """Forward and backward passes, of all ranks; the gradient is left in `.grad`, without a loss scale.
+
+        Args:
+            batch: This rank's share, on the device.
+            samples: Samples of all ranks together.
+            epoch: Epoch in hand, 0-based.
+            step: Index of the step, 0-based.
+            held: Weights to take in place of asking for them.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        place = {"samples": samples, "epoch": epoch, "step": step}
+        raw, weights = self._gather(batch, **place, held=held)
+        self.precision.scaler.unscale_(self.optimizer)
+        norm = total_norm(self._trained, self.world, sharded=self.sharded)
+        return Computed(weights=weights, values=self._values(raw, norm), norm=norm)
+
+    def _finish(
+        self, finisher: Finisher, batch: Any, place: dict[str, Any]
+    ) -> tuple[Record, Fault | None]:
+        """One step by another optimizer, which evaluates the batch several times."""
+        record, made = finisher.make(self, batch, **place)
+        self._used = finisher.optimizer
+        if made:
+            self._keep()
+            return record, None
+        fault = self._find_fault(record)
         self.discard()
         return record, fault
 
@@ -185,6 +208,11 @@ class Stepper:
         self._prepare(norm, rate)
         self.precision.scaler.step(self.optimizer)
         self.precision.scaler.update()
+        self._keep()
+
+    def _keep(self) -> None:
+        """Take in what goes with a step that was made."""
+        self.applying = True
         if self.average is not None:
             self.average.update()
         for item in self._transactional():
@@ -219,20 +247,22 @@ class Stepper:
         return *self._deferred, owner
 
     def _gather(
-        self, batch: Any, *, samples: int, epoch: int, step: int
+        self, batch: Any, *, samples: int, epoch: int, step: int, held: dict[str, float] | None
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
         """Gradients of the step, and its terms: this rank's part of their means."""
         active = self.weighting.active(epoch=epoch, step=step)
         owner: Any = getattr(self.weighting, "active_weighting", None) or self.weighting
         self._owner = owner
         parts = self._accumulate
+        if self._finisher is not None and step >= self._finisher.first:
+            check_one_function(owner)
         check_scale(owner, self.precision)
         if self.sharded:
             check_owner(owner)
         if share(self.weighting, self.world) or self.sharded:
             parts = common_parts(parts, batch, self.world)
         raw: dict[str, Tensor] = {}
-        weights: dict[str, float] | None = None
+        weights = held
         for number, chunk in enumerate(split_batch(batch, parts)):
             part = num_samples(chunk) / samples
             self.offer_residuals(owner if number == 0 else None)

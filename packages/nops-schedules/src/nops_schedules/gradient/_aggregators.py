@@ -67,6 +67,17 @@ class Aggregator(ABC):
             self._asked = {n: told[n] if self.terms[n] > 0 else 0.0 for n in self.terms}
         return dict(self._asked)
 
+    def begin_at(self, weights: Mapping[str, float]) -> None:
+        """Multiply the gradients by the weights of a scheme before this one; with a base, it begins there.
+
+        Terms that were off there, or are off here, keep the factor that they have.
+        """
+        if hasattr(self._base, "begin_at"):
+            self._base.begin_at(weights)
+        elif self._base is None:
+            on = {n: w for n, w in weights.items() if w > 0 and self.terms.get(n, 0.0) > 0}
+            self._asked.update(on)
+
     def observe(self, values: Mapping[str, float], *, epoch: int, step: int, split: str) -> None:
         """Hand the values to the base, if there is one."""
         if self._base is not None:

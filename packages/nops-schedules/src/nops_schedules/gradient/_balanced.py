@@ -14,6 +14,7 @@ from nops_schedules.gradient._terms import (
     check_bounds,
     check_head,
     check_known,
+    clamp,
     head,
 )
 
@@ -25,11 +26,13 @@ class Balance:
     Attributes:
         weights: By name, all terms.
         measured: Terms whose weight was measured at least once.
+        clamped: Measurements after which the weight had to be clamped, by term; none for others.
         first: Loss of each term when it was first seen, where that matters.
     """
 
     weights: dict[str, float]
     measured: tuple[str, ...] = ()
+    clamped: dict[str, int] = field(default_factory=dict)
     first: dict[str, float] = field(default_factory=dict)
 
 
@@ -83,6 +86,20 @@ class BalancedWeights(ABC):
     @property
     def _now(self) -> Balance:
         return self._staged or self._kept
+
+    @property
+    def clamped_terms(self) -> dict[str, int]:
+        """Name to the number of measurements after which its weight was clamped; others are not there."""
+        return dict(self._now.clamped)
+
+    def begin_at(self, weights: Mapping[str, float]) -> None:
+        """Take the weights of a scheme before this one, clamped, until the first measurement.
+
+        Terms that were off there, or are off here, keep the weight that they have.
+        """
+        taken = {n: w for n, w in weights.items() if w > 0 and self.terms.get(n, 0.0) > 0}
+        held, _ = clamp(taken, self._bounds, {})
+        self._kept, self._staged = replace(self._now, weights={**self._now.weights, **held}), None
 
     def active(self, *, epoch: int, step: int) -> frozenset[str]:
         """All terms but those with a base weight of 0."""
@@ -147,6 +164,7 @@ class BalancedWeights(ABC):
             **head(self, self.terms),
             "weights": dict(now.weights),
             "measured": list(now.measured),
+            "clamped": dict(now.clamped),
             "first": dict(now.first),
         }
 
@@ -161,6 +179,7 @@ class BalancedWeights(ABC):
         self._kept = Balance(
             weights=dict(state["weights"]),
             measured=tuple(state["measured"]),
+            clamped=dict(state["clamped"]),
             first=dict(state["first"]),
         )
 
@@ -168,14 +187,17 @@ class BalancedWeights(ABC):
         """The weights, drawn to `target`: all the way for a term that was not measured before."""
         if not target:
             return None
-        kept = self._kept
-        weights = dict(kept.weights)
+        kept, raw = self._kept, {}
         for name, value in target.items():
             share = self._ema if name in kept.measured else 0.0
-            weights[name] = self._clamp(share * weights[name] + (1 - share) * value)
-        measured = tuple(n for n in self.terms if n in target or n in kept.measured)
-        return replace(kept, weights=weights, measured=measured)
+            raw[name] = share * kept.weights[name] + (1 - share) * value
+        return self._held(raw)
 
-    def _clamp(self, value: float) -> float:
-        low, high = self._bounds
-        return min(max(value, low), high)
+    def _held(self, raw: Mapping[str, float]) -> Balance:
+        """`_kept` with these measured weights, clamped, which is counted."""
+        kept = self._kept
+        weights, clamped = clamp(raw, self._bounds, kept.clamped)
+        measured = tuple(n for n in self.terms if n in raw or n in kept.measured)
+        return replace(
+            kept, weights={**kept.weights, **weights}, measured=measured, clamped=clamped
+        )

@@ -78,22 +78,19 @@ class GradNorm(BalancedWeights):
             return None
         norms = {name: norms[name] for name in rates}
         moved = self._moved(norms, {name: rate / mean for name, rate in rates.items()})
-        measured = tuple(n for n in self.terms if n in norms or n in self._kept.measured)
-        return replace(
-            self._kept, weights=moved, measured=measured, first={**self._kept.first, **first}
-        )
+        return replace(self._held(moved), first={**self._kept.first, **first})
 
     def _moved(self, norms: Mapping[str, float], rates: Mapping[str, float]) -> dict[str, float]:
-        weights = dict(self._kept.weights)
+        weights = {name: self._kept.weights[name] for name in norms}
         parts = {name: weights[name] * size for name, size in norms.items()}
         mean = sum(parts.values()) / len(parts)
-        total = sum(weights[name] for name in parts)
+        total = sum(weights.values())
         for name, part in parts.items():
             away = part - mean * rates[name] ** self._alpha
             # d/d(log w) = w d/dw
             weights[name] *= math.exp(-self._lr * math.copysign(part, away) if away else 0.0)
-        scale = total / sum(weights[name] for name in parts)
-        return {n: self._clamp(w * scale) if n in parts else w for n, w in weights.items()}
+        scale = total / sum(weights.values())
+        return {name: weight * scale for name, weight in weights.items()}
 
 
 def loss_values(losses: Mapping[str, Tensor], reduce: Reduce | None) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """What the gradient-based weightings share: names of terms, bounds of weights, and the head of a state."""
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,26 @@ def check_bounds(min_weight: float, max_weight: float) -> None:
         raise ValueError(
             f"min_weight must not be above max_weight, got {min_weight} and {max_weight}."
         )
+
+
+def clamp(
+    raw: Mapping[str, float], bounds: tuple[float, float], counts: Mapping[str, int]
+) -> tuple[dict[str, float], dict[str, int]]:
+    """The weights within `bounds`, and the counts of those that were not, one higher each.
+
+    Which terms they are is told once, by a warning.
+    """
+    low, high = bounds
+    held = {name: min(max(weight, low), high) for name, weight in raw.items()}
+    hit = {name: weight for name, weight in raw.items() if held[name] != weight}
+    if hit and not counts:
+        text = ", ".join(f"{name} ({weight:.3g})" for name, weight in hit.items())
+        warnings.warn(
+            f"the weights of {text} were clamped to [{low:g}, {high:g}]; clamped_terms counts them.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return held, {**counts, **{name: counts.get(name, 0) + 1 for name in hit}}
 
 
 def check_known(names: Iterable[str], known: Iterable[str]) -> None:

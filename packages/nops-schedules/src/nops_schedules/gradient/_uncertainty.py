@@ -16,6 +16,7 @@ from nops_schedules.gradient._terms import (
     check_bounds,
     check_head,
     check_known,
+    clamp,
     head,
 )
 
@@ -62,6 +63,7 @@ class UncertaintyWeights:
         self._form: str = choice("kendall", "imtl_l")("form", form)
         check_bounds(min_weight, max_weight)
         self._bounds = (min_weight, max_weight)
+        self._clamped: dict[str, int] = {}
         zero = torch.zeros((), dtype=torch.float64)
         self._scales = {n: nn.Parameter(zero.clone()) for n, base in self.terms.items() if base > 0}
         self._adam = torch.optim.Adam(self._scales.values(), lr=positive("lr", lr))
@@ -100,17 +102,35 @@ class UncertaintyWeights:
         """All terms but those with a base weight of 0."""
         return frozenset(self._scales)
 
+    def begin_at(self, weights: Mapping[str, float]) -> None:
+        """Start s where the weights are those of a scheme before this one, within the limits.
+
+        Terms that were off there, or are off here, keep the s that they have.
+        """
+        low, high = self._bounds
+        for name, s in self._scales.items():
+            if (value := weights.get(name, 0.0)) > 0:
+                held = min(max(value, low), high)
+                at = -math.log(2 * held) if self._form == "kendall" else math.log(held)
+                s.data.fill_(at)
+
+    @property
+    def clamped_terms(self) -> dict[str, int]:
+        """Name to the number of observed steps after which its weight was clamped; others are not there."""
+        return dict(self._clamped)
+
     def weights(self, *, epoch: int, step: int) -> dict[str, float]:
         """Weight of every term."""
+        low, high = self._bounds
         return {
-            name: self._weight(self._scales[name].item()) if name in self._scales else 0.0
-            for name in self.terms
+            **dict.fromkeys(self.terms, 0.0),
+            **{n: min(max(w, low), high) for n, w in self._raw().items()},
         }
 
-    def _weight(self, s: float) -> float:
-        low, high = self._bounds
-        raw = 0.5 * math.exp(-s) if self._form == "kendall" else math.exp(s)
-        return min(max(raw, low), high)
+    def _raw(self) -> dict[str, float]:
+        """Weights of the terms that are on, before the limits."""
+        sign, factor = (-1.0, 0.5) if self._form == "kendall" else (1.0, 1.0)
+        return {n: factor * exp(sign * s.item()) for n, s in self._scales.items()}
 
     def observe(self, values: Mapping[str, float], *, epoch: int, step: int, split: str) -> None:
         """Move s by the terms of one training step; of validation nothing is taken.
@@ -131,6 +151,7 @@ class UncertaintyWeights:
             s.grad = self._derivative(s.detach(), value) if math.isfinite(value) else None
         self._adam.step()
         self._adam.zero_grad(set_to_none=True)
+        _, self._clamped = clamp(self._raw(), self._bounds, self._clamped)
 
     def _derivative(self, s: Tensor, value: float) -> Tensor:
         if self._form == "kendall":
@@ -142,6 +163,7 @@ class UncertaintyWeights:
         return {
             **head(self, self.terms),
             "form": self._form,
+            "clamped": dict(self._clamped),
             "scales": {name: s.item() for name, s in self._scales.items()},
             "adam": copy.deepcopy(self._adam.state_dict()),
         }
@@ -158,4 +180,10 @@ class UncertaintyWeights:
         with torch.no_grad():
             for name, s in self._scales.items():
                 s.fill_(state["scales"][name])
+        self._clamped = dict(state["clamped"])
         self._adam.load_state_dict(state["adam"])
+
+
+def exp(value: float) -> float:
+    """The exponential; infinite where that is too large for a number."""
+    return math.exp(value) if value < 709.0 else math.inf
