@@ -294,3 +294,9 @@ def test_trajectories_move_stay_in_bounds_and_tell_parameters_apart():
 def test_bad_options_are_refused_by_name(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         GrayScott(**options)
+
+
+def test_positions_are_the_first_corners_of_the_cells():
+    found = GrayScott(shape=(2, 3), cell=0.5).positions
+    expected = [[0, 0], [0, 0.5], [0, 1], [0.5, 0], [0.5, 0.5], [0.5, 1]]
+    assert torch.equal(found, torch.tensor(expected, dtype=torch.float64))

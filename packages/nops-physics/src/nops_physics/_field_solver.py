@@ -94,8 +94,8 @@ class FieldSolver(abc.ABC):
         check_state(state, name=self.name, channels=self.channels, shape=self.shape)
         own = [getattr(self, parameter.name) for parameter in self.parameters]
         values = torch.tensor(own, dtype=torch.float64, device=state.device)
-        frames = self._frames(state, values.expand(len(state), -1), check_times(times))
-        return check_finite(frames, name=self.name, channel_names=self.channel_names)
+        values = values.expand(len(state), -1)
+        return self._frames(state, values, check_times(times), dtype=torch.float64)
 
     def trajectory(
         self,
@@ -123,18 +123,21 @@ class FieldSolver(abc.ABC):
         check_num_steps(num_steps)
         times = [frame * self.frame_interval for frame in range(num_steps + 1)]
         values = physical_parameters(theta, self.parameters).to(initial.device)
-        frames = self._frames(initial, values, times).float()
-        return check_finite(frames, name=self.name, channel_names=self.channel_names)
+        return self._frames(initial, values, times, dtype=torch.float32)
 
-    def _frames(self, state: Tensor, values: Tensor, times: Sequence[float]) -> Tensor:
+    def _frames(
+        self, state: Tensor, values: Tensor, times: Sequence[float], *, dtype: torch.dtype
+    ) -> Tensor:
         check_finite(state[:, None], name=self.name, channel_names=self.channel_names)
 
         def compute(state: Tensor, values: Tensor, samples: Tensor) -> Tensor:
-            return torch.stack(list(self._evolve(state, values, samples, times)), dim=1)
+            evolved = self._evolve(state, values, samples, times)
+            return torch.stack([frame.to(dtype) for frame in evolved], dim=1)
 
         numel = self.channels * math.prod(self.shape)
         samples = torch.arange(len(state), device=state.device)
-        return by_chunks(compute, state.double(), values, samples, numel=numel)
+        frames = by_chunks(compute, state.double(), values, samples, numel=numel)
+        return check_finite(frames, name=self.name, channel_names=self.channel_names)
 
 
 def advance_through(

@@ -9,24 +9,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nops_physics._domain import (
-    Parameter,
-    by_chunks,
-    check_finite,
-    check_num_steps,
-    check_state,
-    check_theta,
-    check_times,
-    physical_parameters,
-)
+from nops_physics._domain import Parameter
+from nops_physics._field_solver import FieldSolver, advance_through
 from nops_physics._initial import gaussian_profiles
 from nops_physics._runge_kutta import runge_kutta_4
-from nops_physics._seeds import sample_generators
 from nops_physics._spectral import check_shape, grid_dims, squared_cycles
 
 
 @dataclass(frozen=True, kw_only=True)
-class GrayScott:
+class GrayScott(FieldSolver):
     """Gray-Scott equations on a periodic grid, all quantities dimensionless.
 
     u_t = D_u lap(u) - u v^2 + F (1 - u),    v_t = D_v lap(v) + u v^2 - (F + k) v.
@@ -34,6 +25,11 @@ class GrayScott:
     A substance u is fed at the rate F and consumed by v, which is removed at the rate F + k.
     Diffusion is exact per Fourier mode, the reaction is one classical Runge-Kutta step of order 4,
     and the two are joined by Strang splitting: order 2 in time, spectral in space.
+
+    An initial field is the state (1, 0) disturbed by bumps that reach (1/2, 1/4), Pearson's
+    perturbation: periodic Gaussians g with a uniform centre and a width uniform in [2, 4] units of
+    length, which join smoothly as b = 1 - prod(1 - g), and u = 1 - b/2, v = b/4. The same draw on
+    another grid is the same field.
 
     A trajectory depends on the initial field, theta, the fields of this object and nothing else:
     no generator, no batch size, no neighbour in the batch. On the CPU the same library version
@@ -97,117 +93,41 @@ class GrayScott:
         """The domain's length per axis."""
         return tuple(self.cell * side for side in self.shape)
 
-    def initial(
-        self, n: int, *, seed: int | Sequence[int]
-    ) -> Float[Tensor, "sample channel *grid"]:
-        """The state (1, 0) disturbed by bumps that reach (1/2, 1/4), Pearson's perturbation.
-
-        Bumps are periodic Gaussians g with a uniform centre and a width uniform in [2, 4] units
-        of length; they join smoothly as b = 1 - prod(1 - g), and u = 1 - b/2, v = b/4. The same
-        draw on another grid is the same field.
-
-        Args:
-            n: Number of samples, at least 1.
-            seed: One integer, from which sample i draws with `derive_seed("initial", seed, i)`,
-                or a sequence of n integers, the samples' own seeds.
-
-        Returns:
-            Fields `[sample, channel, *grid]`, float64.
-
-        Raises:
-            ValueError: If n is below 1, or the number of seeds is not n.
-        """
-        fields = []
-        for generator in sample_generators(n, seed):
-            bumps = gaussian_profiles(
-                self.num_bumps,
-                shape=self.shape,
-                widths=(2.0, 4.0),
-                lengths=self.lengths,
-                generator=generator,
-            )
-            joined = 1 - (1 - bumps.clamp(max=1)).prod(0)  # an image's tail may lift g above 1
-            fields.append(torch.stack((1 - joined / 2, joined / 4)))
-        return torch.stack(fields)
+    @property
+    def positions(self) -> Float[Tensor, "point axis"]:
+        """First corners of the cells, last axis fastest, in the unit of length, float64."""
+        axes = [torch.arange(side, dtype=torch.float64) * self.cell for side in self.shape]
+        return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)
 
     def initial_kinds(self, n: int, *, seed: int | Sequence[int]) -> list[str]:
         """Every field is of the kind `bumps`."""
         return ["bumps"] * n
 
-    def solve(
-        self,
-        state: Float[Tensor, "sample channel *grid"],
-        *,
-        times: Sequence[float] | Float[Tensor, " time"],
-    ) -> Float[Tensor, "sample time channel *grid"]:
-        """States at the given times with this object's `feed` and `kill`.
+    def _draw(self, generator: torch.Generator) -> Tensor:
+        bumps = gaussian_profiles(
+            self.num_bumps,
+            shape=self.shape,
+            widths=(2.0, 4.0),
+            lengths=self.lengths,
+            generator=generator,
+        )
+        joined = 1 - (1 - bumps.clamp(max=1)).prod(0)  # an image's tail may lift g above 1
+        return torch.stack((1 - joined / 2, joined / 4))
 
-        Args:
-            state: (u, v) at time 0; computed in float64 whatever its type.
-            times: Not decreasing, from 0 on; 0 returns the state itself.
-
-        Returns:
-            States `[sample, time, channel, *grid]`, float64, differentiable in `state`.
-
-        Raises:
-            ValueError: If the state does not fit the grid, times decrease, or a value of the
-                result is not finite (sample, frame and channel are named).
-        """
-        check_state(state, name=self.name, channels=2, shape=self.shape)
-        rates = torch.tensor([[self.feed, self.kill]], dtype=torch.float64, device=state.device)
-        return self._frames(state, rates.expand(len(state), 2), check_times(times), torch.float64)
-
-    def trajectory(
-        self,
-        initial: Float[Tensor, "sample channel *grid"],
-        theta: Float[Tensor, "sample parameter"],
-        *,
-        num_steps: int,
-    ) -> Float[Tensor, "sample time channel *grid"]:
-        """Frames 0 to `num_steps`, `frame_interval` apart, each sample with its own theta.
-
-        Args:
-            initial: (u, v) at time 0.
-            theta: Feed and kill rate in the unit square; `parameters` has their ranges.
-            num_steps: Frames after the initial one, at least 0.
-
-        Returns:
-            Frames `[sample, num_steps + 1, channel, *grid]`, float64 inside, float32 out.
-
-        Raises:
-            ValueError: If a shape does not fit, theta is outside the unit square, or a value of
-                the result is not finite (sample, frame and channel are named).
-        """
-        check_state(initial, name=self.name, channels=2, shape=self.shape)
-        check_theta(theta, len(initial), self.parameters)
-        check_num_steps(num_steps)
-        times = [frame * self.frame_interval for frame in range(num_steps + 1)]
-        rates = physical_parameters(theta, self.parameters).to(initial.device)
-        return self._frames(initial, rates, times, torch.float32)
-
-    def _frames(
-        self, state: Tensor, rates: Tensor, times: Sequence[float], dtype: torch.dtype
-    ) -> Tensor:
-        def compute(state: Tensor, rates: Tensor) -> Tensor:
-            return torch.stack([f.to(dtype) for f in self._evolve(state, rates, times)], dim=1)
-
-        frames = by_chunks(compute, state.double(), rates, numel=2 * math.prod(self.shape))
-        return check_finite(frames, name=self.name, channel_names=self.channel_names)
-
-    def _evolve(self, state: Tensor, rates: Tensor, times: Sequence[float]) -> Iterator[Tensor]:
+    def _evolve(
+        self, state: Tensor, values: Tensor, samples: Tensor, times: Sequence[float]
+    ) -> Iterator[Tensor]:
+        del samples
         # With w = 1 - u both species gain u v^2 and lose in proportion to themselves, and the
         # trivial state (1, 0) is exactly zero. The species lead, so that each is contiguous.
-        gained = torch.stack((1 - state[:, 0], state[:, 1]))
-        feed, kill = (column.view(-1, *[1] * len(self.shape)) for column in rates.unbind(1))
-        loss = torch.stack((feed, feed + kill))
-        now = 0.0
-        for time in times:
-            if time > now:
-                gained = self._interval(gained, loss, time - now)
-            now = time
+        start = torch.stack((1 - state[:, 0], state[:, 1]))
+        feed, kill = (column.view(-1, *[1] * len(self.shape)) for column in values.unbind(1))
+        interval = partial(self._interval, loss=torch.stack((feed, feed + kill)))
+        for gained in advance_through(start, times, interval):
             yield torch.stack((1 - gained[0], gained[1]), dim=1)
 
-    def _interval(self, gained: Tensor, loss: Tensor, duration: float) -> Tensor:
+    def _interval(self, gained: Tensor, now: float, duration: float, *, loss: Tensor) -> Tensor:
+        del now
         num_steps = max(1, math.ceil(duration / self.time_step - 1e-9))
         step = duration / num_steps
         half = self._decay(step / 2).to(gained.device)
