@@ -31,9 +31,9 @@ from pydantic import Field
 class Toy(Config):
     """Two sections, and what is evaluated."""
 
-    data: DataConfig = Field(DataConfig(), description="Data.")
-    train: TrainConfig = Field(TrainConfig(epochs=4), description="Training.")
-    evaluate: int = Field(1, description="Evaluation.")
+    data: DataConfig = Field(default=DataConfig(), description="Data.")
+    train: TrainConfig = Field(default=TrainConfig(epochs=4), description="Training.")
+    evaluate: int = Field(default=1, description="Evaluation.")
 
 
 def invoked(runs: Path, **changes: Any) -> Invocation:

@@ -23,8 +23,8 @@ from pydantic import Field, model_validator
 class Toy(Config):
     """A section `data`, and a key that has to fit it."""
 
-    data: DataConfig = Field(DataConfig(num_train=9, num_steps=8), description="Data.")
-    window: int = Field(2, description="Steps.")
+    data: DataConfig = Field(default=DataConfig(num_train=9, num_steps=8), description="Data.")
+    window: int = Field(default=2, description="Steps.")
 
     @model_validator(mode="after")
     def _fits(self) -> "Toy":

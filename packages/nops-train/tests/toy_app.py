@@ -25,57 +25,61 @@ class Rollout(Config):
     """Windows of back-propagation."""
 
     mode: Literal["last", "random_start", "pushforward"] = Field(
-        "random_start", description="Mode."
+        default="random_start", description="Mode."
     )
-    window: int = Field(4, ge=1, description="Steps through which gradients flow.")
-    num_pushforward: int = Field(1, ge=1, description="Steps without gradient.")
+    window: int = Field(default=4, ge=1, description="Steps through which gradients flow.")
+    num_pushforward: int = Field(default=1, ge=1, description="Steps without gradient.")
 
 
 class Latent(Config):
     """The latent term."""
 
-    enabled: bool = Field(False, description="Whether it is trained on.")
-    weight: float = Field(0.1, ge=0, description="Its weight.")
+    enabled: bool = Field(default=False, description="Whether it is trained on.")
+    weight: float = Field(default=0.1, ge=0, description="Its weight.")
 
 
 class Loss(Config):
     """Terms and weights."""
 
-    traj: float = Field(1.0, ge=0, description="Trajectory error.")
+    traj: float = Field(default=1.0, ge=0, description="Trajectory error.")
     latent: Latent = Latent()
 
 
 class Constant(Config):
     """Weights that stay."""
 
-    kind: Literal["constant"] = Field("constant", description="Rule.")
+    kind: Literal["constant"] = Field(default="constant", description="Rule.")
 
 
 class Ramp(Config):
     """Weights that rise."""
 
-    kind: Literal["ramp"] = Field("ramp", description="Rule.")
-    start: int = Field(5, ge=0, description="Last epoch at 0.")
-    stop: int = Field(10, ge=1, description="First epoch at full weight.")
+    kind: Literal["ramp"] = Field(default="ramp", description="Rule.")
+    start: int = Field(default=5, ge=0, description="Last epoch at 0.")
+    stop: int = Field(default=10, ge=1, description="First epoch at full weight.")
 
 
 class Alignment(Config):
     """The other run."""
 
     vqvae: str = Field(min_length=1, description="Run folder.")
-    levels: int = Field(3, ge=1, description="Levels.")
+    levels: int = Field(default=3, ge=1, description="Levels.")
 
 
 class ToyConfig(Config):
     """The toy's config."""
 
     data: DataConfig = DataConfig(num_steps=16)
-    train: TrainConfig = Field(TrainConfig(keep_last=7), description="Optimisation.")
+    train: TrainConfig = Field(default=TrainConfig(keep_last=7), description="Optimisation.")
     rollout: Rollout = Rollout()
     loss: Loss = Loss()
-    weighting: Constant | Ramp = Field(Constant(), discriminator="kind", description="Weights.")
+    weighting: Constant | Ramp = Field(
+        default=Constant(), discriminator="kind", description="Weights."
+    )
     alignment: Alignment | None = None
-    extra: dict[str, float] = Field({"smooth": 0.5}, description="Weights of further terms.")
+    extra: dict[str, float] = Field(
+        default={"smooth": 0.5}, description="Weights of further terms."
+    )
 
 
 def split(samples: int) -> dict[str, int]:

@@ -15,7 +15,8 @@ class NoaDataConfig(DataConfig):
     """Trajectories of a domain, generated where they are absent, or read from a given folder."""
 
     domain: DomainName | None = Field(
-        "gray_scott", description="Dynamics to generate; null for given data of unknown origin."
+        default="gray_scott",
+        description="Dynamics to generate; null for given data of unknown origin.",
     )
 
     @field_validator("domain", mode="before")
@@ -28,14 +29,18 @@ class RolloutConfig(Config):
     """Truncated back-propagation through time."""
 
     mode: Literal["random_start", "sequential", "last", "pushforward"] = Field(
-        "random_start", description="Where a window starts and which steps are supervised."
+        default="random_start", description="Where a window starts and which steps are supervised."
     )
-    window: int = Field(4, ge=1, description="Steps through which gradients flow.")
+    window: int = Field(default=4, ge=1, description="Steps through which gradients flow.")
     checkpoint_every: int = Field(
-        0, ge=0, description="Steps between stored states; others are recomputed. 0 stores all."
+        default=0,
+        ge=0,
+        description="Steps between stored states; others are recomputed. 0 stores all.",
     )
     num_pushforward: int = Field(
-        1, ge=1, description="Steps without gradient before the window, in mode pushforward."
+        default=1,
+        ge=1,
+        description="Steps without gradient before the window, in mode pushforward.",
     )
 
 
@@ -43,26 +48,39 @@ class ModelConfig(Config):
     """The U-AFNO; channels, parameters and residual scale follow from the data."""
 
     base_channels: int = Field(
-        8, ge=1, le=MOST_CHANNELS, description="Channels at full resolution."
+        default=8, ge=1, le=MOST_CHANNELS, description="Channels at full resolution."
     )
-    encoder_levels: int = Field(2, ge=1, le=10, description="Halvings of the grid.")
-    blocks_per_level: int = Field(1, ge=1, le=MOST_BLOCKS, description="Residual blocks per level.")
-    afno_blocks: int = Field(2, ge=0, le=MOST_BLOCKS, description="AFNO blocks in the bottleneck.")
-    afno_groups: int = Field(4, ge=1, description="Blocks that the channels are split into.")
-    modes: int | None = Field(None, ge=1, description="Waves kept per axis; null keeps all.")
+    encoder_levels: int = Field(default=2, ge=1, le=10, description="Halvings of the grid.")
+    blocks_per_level: int = Field(
+        default=1, ge=1, le=MOST_BLOCKS, description="Residual blocks per level."
+    )
+    afno_blocks: int = Field(
+        default=2, ge=0, le=MOST_BLOCKS, description="AFNO blocks in the bottleneck."
+    )
+    afno_groups: int = Field(
+        default=4, ge=1, description="Blocks that the channels are split into."
+    )
+    modes: int | None = Field(
+        default=None, ge=1, description="Waves kept per axis; null keeps all."
+    )
     embedding: int = Field(
-        32, ge=1, le=MOST_CHANNELS, description="Width of the parameters' embedding."
+        default=32, ge=1, le=MOST_CHANNELS, description="Width of the parameters' embedding."
     )
     norm: Literal["none", "group", "instance"] = Field(
-        "none", description="Normalisation; any but none removes amplitude, which is physics here."
+        default="none",
+        description="Normalisation; any but none removes amplitude, which is physics here.",
     )
 
 
 class LossConfig(Config):
     """Base weight of each term; 0 switches it off."""
 
-    traj: float = Field(1.0, ge=0, description="Weight of the trajectory error over the window.")
-    ic: float = Field(0.3, ge=0, description="Weight of the first step from the initial field.")
+    traj: float = Field(
+        default=1.0, ge=0, description="Weight of the trajectory error over the window."
+    )
+    ic: float = Field(
+        default=0.3, ge=0, description="Weight of the first step from the initial field."
+    )
 
     @model_validator(mode="after")
     def _some_term(self) -> "LossConfig":
@@ -75,12 +93,12 @@ class EvaluateConfig(Config):
     """The evaluation on held-out trajectories."""
 
     lead_times: tuple[int, ...] | None = Field(
-        None,
+        default=None,
         min_length=1,
         description="Steps ahead that are tabulated; null takes powers of two and the last.",
     )
     bootstrap: int = Field(
-        1000, ge=1, le=100_000, description="Resamples behind each 95 % interval."
+        default=1000, ge=1, le=100_000, description="Resamples behind each 95 % interval."
     )
 
     @field_validator("lead_times")
@@ -99,15 +117,17 @@ class EvaluateConfig(Config):
 class NoaConfig(Config):
     """Everything that a run of the app depends on."""
 
-    data: NoaDataConfig = Field(NoaDataConfig(), description="Trajectories.")
-    rollout: RolloutConfig = Field(RolloutConfig(), description="Truncated back-propagation.")
-    model: ModelConfig = Field(ModelConfig(), description="U-AFNO.")
-    loss: LossConfig = Field(LossConfig(), description="Loss terms and their base weights.")
-    weighting: WeightingConfig = Field(
-        ConstantConfig(), discriminator="kind", description="Weights over time."
+    data: NoaDataConfig = Field(default=NoaDataConfig(), description="Trajectories.")
+    rollout: RolloutConfig = Field(
+        default=RolloutConfig(), description="Truncated back-propagation."
     )
-    train: TrainConfig = Field(TrainConfig(), description="Optimisation and checkpoints.")
-    evaluate: EvaluateConfig = Field(EvaluateConfig(), description="Evaluation.")
+    model: ModelConfig = Field(default=ModelConfig(), description="U-AFNO.")
+    loss: LossConfig = Field(default=LossConfig(), description="Loss terms and their base weights.")
+    weighting: WeightingConfig = Field(
+        default=ConstantConfig(), discriminator="kind", description="Weights over time."
+    )
+    train: TrainConfig = Field(default=TrainConfig(), description="Optimisation and checkpoints.")
+    evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="Evaluation.")
 
     @model_validator(mode="after")
     def _windows_fit(self) -> "NoaConfig":

@@ -25,29 +25,38 @@ class ModelConfig(Config):
     """Encoder and correction."""
 
     residual: Literal["low_rank", "gated", "no_physics"] = Field(
-        "low_rank", description="Correction of the physics; no_physics: a network in its place."
+        default="low_rank",
+        description="Correction of the physics; no_physics: a network in its place.",
     )
-    aux_dim: int = Field(2, ge=0, description="Auxiliary latents; 0: physics without correction.")
-    rank: int | None = Field(None, ge=1, description="Patterns of low_rank; null: aux_dim.")
-    feature_dim: int = Field(128, ge=1, description="Width of the encoder's features.")
-    feature_hidden: Widths = Field((128, 128), description="Hidden widths on the way there.")
-    physics_hidden: Widths = Field((128,), description="Of the heads of physics latents.")
-    aux_hidden: Widths = Field((128,), description="Of the heads of auxiliary latents.")
+    aux_dim: int = Field(
+        default=2, ge=0, description="Auxiliary latents; 0: physics without correction."
+    )
+    rank: int | None = Field(default=None, ge=1, description="Patterns of low_rank; null: aux_dim.")
+    feature_dim: int = Field(default=128, ge=1, description="Width of the encoder's features.")
+    feature_hidden: Widths = Field(
+        default=(128, 128), description="Hidden widths on the way there."
+    )
+    physics_hidden: Widths = Field(default=(128,), description="Of the heads of physics latents.")
+    aux_hidden: Widths = Field(default=(128,), description="Of the heads of auxiliary latents.")
     activation: Literal["elu", "relu", "gelu", "silu", "tanh"] = Field(
-        "elu", description="Between layers."
+        default="elu", description="Between layers."
     )
-    gate_bias: float = Field(-4.6, description="Of a gate at the start: -4.6 lets 1 % through.")
+    gate_bias: float = Field(
+        default=-4.6, description="Of a gate at the start: -4.6 lets 1 % through."
+    )
     prior: Literal["normal", "uniform", "ema"] = Field(
-        "normal", description="Of the physics latents in logits; ema follows the posterior."
+        default="normal", description="Of the physics latents in logits; ema follows the posterior."
     )
-    ema_decay: float = Field(0.99, ge=0, lt=1, description="Of that following, per step.")
-    stop_gradient: bool = Field(True, description="The correction sees physics without gradient.")
-    encode_inputs: bool = Field(True, description="The encoder sees the known inputs.")
+    ema_decay: float = Field(default=0.99, ge=0, lt=1, description="Of that following, per step.")
+    stop_gradient: bool = Field(
+        default=True, description="The correction sees physics without gradient."
+    )
+    encode_inputs: bool = Field(default=True, description="The encoder sees the known inputs.")
     time_features: Literal[0, 2, 4] = Field(
-        0, description="Of a date, for low_rank: 2 annual, 4 semi-annual as well."
+        default=0, description="Of a date, for low_rank: 2 annual, 4 semi-annual as well."
     )
     lnvar_bound: Literal["restoring", "hard"] = Field(
-        "restoring", description="Gradient of log-variances that leave their range."
+        default="restoring", description="Gradient of log-variances that leave their range."
     )
 
     @property
@@ -82,15 +91,23 @@ class ModelConfig(Config):
 class PhysTrainConfig(TrainConfig):
     """Optimisation by Adam: what every app has, and Adam's own settings."""
 
-    valid_batch_size: int = Field(64, ge=1, description="Samples per batch of a validation.")
-    weight_decay: float = Field(0.0, ge=0, description="Added to the gradient, times the weight.")
-    amsgrad: bool = Field(True, description="Adam with the largest second moment so far.")
-    adam_eps: float = Field(1e-8, gt=0, description="Adam's ε.")
+    valid_batch_size: int = Field(
+        default=64, ge=1, description="Samples per batch of a validation."
+    )
+    weight_decay: float = Field(
+        default=0.0, ge=0, description="Added to the gradient, times the weight."
+    )
+    amsgrad: bool = Field(default=True, description="Adam with the largest second moment so far.")
+    adam_eps: float = Field(default=1e-8, gt=0, description="Adam's ε.")
     cosine_epochs: int | None = Field(
-        None, ge=1, description="Epochs to a rate of 0, pretraining not counted; null: all left."
+        default=None,
+        ge=1,
+        description="Epochs to a rate of 0, pretraining not counted; null: all left.",
     )
     monitor: str = Field(
-        "reconstruction", min_length=1, description="Validation metric that decides the best model."
+        default="reconstruction",
+        min_length=1,
+        description="Validation metric that decides the best model.",
     )
 
     @field_validator("monitor")
@@ -113,14 +130,20 @@ class PhysTrainConfig(TrainConfig):
 class EvaluateConfig(Config):
     """The evaluation on test observations."""
 
-    checkpoint: Literal["best", "last"] = Field("best", description="Which weights are scored.")
-    samples: int = Field(256, ge=2, description="Draws from each posterior.")
-    oracle_starts: int = Field(
-        8, ge=0, description="Starts of the best fit of the physics to each observation; 0: none."
+    checkpoint: Literal["best", "last"] = Field(
+        default="best", description="Which weights are scored."
     )
-    oracle_steps: int = Field(1200, ge=1, description="Its steps from each start.")
+    samples: int = Field(default=256, ge=2, description="Draws from each posterior.")
+    oracle_starts: int = Field(
+        default=8,
+        ge=0,
+        description="Starts of the best fit of the physics to each observation; 0: none.",
+    )
+    oracle_steps: int = Field(default=1200, ge=1, description="Its steps from each start.")
     oracle_rows: int | None = Field(
-        None, ge=2, description="Observations that it fits, the first of the split; null: all."
+        default=None,
+        ge=2,
+        description="Observations that it fits, the first of the split; null: all.",
     )
 
 
@@ -128,15 +151,17 @@ class AblationConfig(Config):
     """What `ablate` compares."""
 
     variants: tuple[Variant, ...] = Field(
-        ("A", "B", "C"),
+        default=("A", "B", "C"),
         min_length=1,
         description="A: no physics, B: no correction, C, G: with one.",
     )
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        (0, 1, 2), min_length=1, description="Seeds of training."
+        default=(0, 1, 2), min_length=1, description="Seeds of training."
     )
     no_physics_dim: int | None = Field(
-        None, ge=1, description="Latents of A; null: those of C, or as the problem was published."
+        default=None,
+        ge=1,
+        description="Latents of A; null: those of C, or as the problem was published.",
     )
 
     @field_validator("variants", "seeds")
@@ -150,17 +175,21 @@ class AblationConfig(Config):
 class PhysConfig(Config):
     """Everything that a run of the app depends on."""
 
-    problem: Problem = Field("mogi", description="The physics.")
-    data: PhysDataConfig = Field(PhysDataConfig(), description="Observations.")
-    physics: PhysicsConfig = Field(PhysicsConfig(), description="Files of the forward model.")
-    model: ModelConfig = Field(ModelConfig(), description="Encoder and correction.")
-    phases: PhasesConfig = Field(PhasesConfig(), description="Pretraining, then training.")
-    loss: LossConfig = Field(LossConfig(), description="Weights of the terms.")
-    train: PhysTrainConfig = Field(
-        PhysTrainConfig(epochs=140, batch_size=128), description="Optimisation."
+    problem: Problem = Field(default="mogi", description="The physics.")
+    data: PhysDataConfig = Field(default=PhysDataConfig(), description="Observations.")
+    physics: PhysicsConfig = Field(
+        default=PhysicsConfig(), description="Files of the forward model."
     )
-    evaluate: EvaluateConfig = Field(EvaluateConfig(), description="Evaluation.")
-    ablation: AblationConfig = Field(AblationConfig(), description="What `ablate` compares.")
+    model: ModelConfig = Field(default=ModelConfig(), description="Encoder and correction.")
+    phases: PhasesConfig = Field(default=PhasesConfig(), description="Pretraining, then training.")
+    loss: LossConfig = Field(default=LossConfig(), description="Weights of the terms.")
+    train: PhysTrainConfig = Field(
+        default=PhysTrainConfig(epochs=140, batch_size=128), description="Optimisation."
+    )
+    evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="Evaluation.")
+    ablation: AblationConfig = Field(
+        default=AblationConfig(), description="What `ablate` compares."
+    )
 
     @property
     def pretrain(self) -> int:

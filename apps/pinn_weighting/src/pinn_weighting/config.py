@@ -22,26 +22,33 @@ Name = Literal[
 class ProblemConfig(Config):
     """What is solved, and on how much data."""
 
-    name: Name = Field("wave_chain", description="The problem.")
-    num_graphs: int = Field(200, ge=2, description="Random motions of wave_chain.")
-    num_steps: int = Field(5, ge=1, description="Instants of each.")
-    train_ratio: float = Field(0.8, gt=0, lt=1, description="Share of the motions to train on.")
-    shuffle: bool = Field(True, description="New order of samples in each epoch.")
-    drop_last: bool = Field(True, description="Leave out a last batch with fewer samples.")
-    data_seed: int = Field(1000, ge=0, description="Motion i is drawn from this plus i.")
+    name: Name = Field(default="wave_chain", description="The problem.")
+    num_graphs: int = Field(default=200, ge=2, description="Random motions of wave_chain.")
+    num_steps: int = Field(default=5, ge=1, description="Instants of each.")
+    train_ratio: float = Field(
+        default=0.8, gt=0, lt=1, description="Share of the motions to train on."
+    )
+    shuffle: bool = Field(default=True, description="New order of samples in each epoch.")
+    drop_last: bool = Field(default=True, description="Leave out a last batch with fewer samples.")
+    data_seed: int = Field(default=1000, ge=0, description="Motion i is drawn from this plus i.")
     points: dict[str, Count] = Field(
-        {}, description="Collocation points by set (pde, ic, bc), in place of the problem's."
+        default={},
+        description="Collocation points by set (pde, ic, bc), in place of the problem's.",
     )
     sampling: Literal["uniform", "latin_hypercube"] = Field(
-        "uniform", description="How points are drawn."
+        default="uniform", description="How points are drawn."
     )
-    resample: bool = Field(False, description="Draw them anew for each step.")
-    steps_per_epoch: int = Field(100, ge=1, description="Optimizer steps of an epoch, of points.")
+    resample: bool = Field(default=False, description="Draw them anew for each step.")
+    steps_per_epoch: int = Field(
+        default=100, ge=1, description="Optimizer steps of an epoch, of points."
+    )
     reference: str | None = Field(
-        None, min_length=1, description="FILE.npy on a grid, in place of the computed solution."
+        default=None,
+        min_length=1,
+        description="FILE.npy on a grid, in place of the computed solution.",
     )
     axes: tuple[tuple[float, float], ...] = Field(
-        (), description="First and last coordinate of each axis of the file; ends included."
+        default=(), description="First and last coordinate of each axis of the file; ends included."
     )
 
     @model_validator(mode="after")
@@ -59,52 +66,59 @@ class ProblemConfig(Config):
 class ForceConfig(Config):
     """The push on the chain."""
 
-    kind: Literal["gaussian", "none"] = Field("gaussian", description="Its form.")
-    amplitude: float = Field(-3.0, description="Acceleration at its centre.")
-    location: float | None = Field(None, description="Of the centre; null: drawn for each motion.")
-    margin: float = Field(0.1, ge=0, lt=0.5, description="Share of the length without centres.")
+    kind: Literal["gaussian", "none"] = Field(default="gaussian", description="Its form.")
+    amplitude: float = Field(default=-3.0, description="Acceleration at its centre.")
+    location: float | None = Field(
+        default=None, description="Of the centre; null: drawn for each motion."
+    )
+    margin: float = Field(
+        default=0.1, ge=0, lt=0.5, description="Share of the length without centres."
+    )
 
 
 class PhysicsConfig(Config):
     """The chain."""
 
-    n_nodes: int = Field(100, ge=3, description="Nodes, ends included.")
-    length: float = Field(1.0, gt=0, description="Of the chain.")
-    c: float = Field(1.0, gt=0, description="Speed of waves.")
-    k: float = Field(1.0, ge=0, description="Damping, per time.")
-    dt: float = Field(0.01, gt=0, description="Time of one step.")
+    n_nodes: int = Field(default=100, ge=3, description="Nodes, ends included.")
+    length: float = Field(default=1.0, gt=0, description="Of the chain.")
+    c: float = Field(default=1.0, gt=0, description="Speed of waves.")
+    k: float = Field(default=1.0, ge=0, description="Damping, per time.")
+    dt: float = Field(default=0.01, gt=0, description="Time of one step.")
     scheme: Literal["trapezoidal", "semi_implicit", "euler", "rk4"] = Field(
-        "trapezoidal", description="Integrator whose residuals are PI_loss1 and PI_loss2."
+        default="trapezoidal", description="Integrator whose residuals are PI_loss1 and PI_loss2."
     )
-    force: ForceConfig = Field(ForceConfig(), description="The push.")
+    force: ForceConfig = Field(default=ForceConfig(), description="The push.")
 
 
 class ModelConfig(Config):
     """The network; null takes the problem's."""
 
     kind: Literal["graph", "mlp", "fourier"] | None = Field(
-        None, description="graph on wave_chain, mlp or fourier elsewhere."
+        default=None, description="graph on wave_chain, mlp or fourier elsewhere."
     )
-    hidden: int | None = Field(None, ge=1, description="Width.")
-    layers: int | None = Field(None, ge=1, description="Hidden layers.")
+    hidden: int | None = Field(default=None, ge=1, description="Width.")
+    layers: int | None = Field(default=None, ge=1, description="Hidden layers.")
     activation: Literal["tanh", "silu", "gelu", "elu", "relu"] | None = Field(
-        None, description="silu on wave_chain, tanh elsewhere."
+        default=None, description="silu on wave_chain, tanh elsewhere."
     )
     conv: Literal["difference", "mean", "gcn"] = Field(
-        "difference", description="What a node sees."
+        default="difference", description="What a node sees."
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="Share of features dropped in training.")
-    skip: bool = Field(True, description="Add a graph layer's input to its output.")
-    residual: bool = Field(True, description="Predict the increment of a step.")
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of features dropped in training."
+    )
+    skip: bool = Field(default=True, description="Add a graph layer's input to its output.")
+    residual: bool = Field(default=True, description="Predict the increment of a step.")
     scaling: Literal["fixed", "standard", "minmax"] = Field(
-        "fixed", description="Divisors inside: fixed, standard deviations, or largest values."
+        default="fixed",
+        description="Divisors inside: fixed, standard deviations, or largest values.",
     )
-    per_feature: bool = Field(True, description="A divisor for each of u, v and f.")
-    scaling_epsilon: float = Field(1e-8, gt=0, description="Least divisor.")
-    bias: float = Field(0.0, description="What every bias of mlp starts at.")
-    frequencies: int = Field(64, ge=1, description="Waves per scale, of fourier.")
+    per_feature: bool = Field(default=True, description="A divisor for each of u, v and f.")
+    scaling_epsilon: float = Field(default=1e-8, gt=0, description="Least divisor.")
+    bias: float = Field(default=0.0, description="What every bias of mlp starts at.")
+    frequencies: int = Field(default=64, ge=1, description="Waves per scale, of fourier.")
     fourier_scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (1.0, 10.0), min_length=1, description="Of fourier, per unit of the coordinates."
+        default=(1.0, 10.0), min_length=1, description="Of fourier, per unit of the coordinates."
     )
 
 
@@ -112,59 +126,79 @@ class LossConfig(Config):
     """Base weight of each term's mean square; 0 is off. A problem reads those of its own terms."""
 
     PI_loss1: float = Field(
-        1.0, ge=0, description="Weight of the residual of the integrator in u, of wave_chain."
+        default=1.0,
+        ge=0,
+        description="Weight of the residual of the integrator in u, of wave_chain.",
     )
     PI_loss2: float = Field(
-        1.0, ge=0, description="Weight of the residual of the integrator in v, of wave_chain."
+        default=1.0,
+        ge=0,
+        description="Weight of the residual of the integrator in v, of wave_chain.",
     )
     RK4_loss1: float = Field(
-        1.0, ge=0, description="Weight of the distance to a Runge-Kutta step in u, of wave_chain."
+        default=1.0,
+        ge=0,
+        description="Weight of the distance to a Runge-Kutta step in u, of wave_chain.",
     )
     RK4_loss2: float = Field(
-        1.0, ge=0, description="Weight of the distance to a Runge-Kutta step in v, of wave_chain."
+        default=1.0,
+        ge=0,
+        description="Weight of the distance to a Runge-Kutta step in v, of wave_chain.",
     )
-    pde: float = Field(1.0, ge=0, description="Weight of the residual of the equation.")
+    pde: float = Field(default=1.0, ge=0, description="Weight of the residual of the equation.")
     momentum_x: float = Field(
-        1.0,
+        default=1.0,
         ge=0,
         description="Weight of the residual of the first momentum equation, of kovasznay.",
     )
     momentum_y: float = Field(
-        1.0, ge=0, description="Weight of the residual of the second, of kovasznay."
+        default=1.0, ge=0, description="Weight of the residual of the second, of kovasznay."
     )
     divergence: float = Field(
-        1.0, ge=0, description="Weight of the divergence of the velocity, of kovasznay."
+        default=1.0, ge=0, description="Weight of the divergence of the velocity, of kovasznay."
     )
-    ic: float = Field(1.0, ge=0, description="Weight of the values at the start.")
-    ic_u: float = Field(1.0, ge=0, description="Weight of the values at the start, of wave.")
-    ic_v: float = Field(1.0, ge=0, description="Weight of the rates at the start, of wave.")
-    bc: float = Field(1.0, ge=0, description="Weight of the values on the sides.")
+    ic: float = Field(default=1.0, ge=0, description="Weight of the values at the start.")
+    ic_u: float = Field(
+        default=1.0, ge=0, description="Weight of the values at the start, of wave."
+    )
+    ic_v: float = Field(default=1.0, ge=0, description="Weight of the rates at the start, of wave.")
+    bc: float = Field(default=1.0, ge=0, description="Weight of the values on the sides.")
 
 
 class PinnTrainConfig(TrainConfig):
     """Optimisation: what every app has, and the choice of an optimizer."""
 
-    epochs: int = Field(50, ge=1, description="Passes over the training set.")
-    batch_size: int = Field(32, ge=1, description="Samples per step, of wave_chain.")
+    epochs: int = Field(default=50, ge=1, description="Passes over the training set.")
+    batch_size: int = Field(default=32, ge=1, description="Samples per step, of wave_chain.")
     learning_rate: float | None = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
-        None, gt=0, description="At its peak; null: 0.005 on wave_chain, else 0.001."
+        default=None, gt=0, description="At its peak; null: 0.005 on wave_chain, else 0.001."
     )
-    weight_decay: float = Field(0.0, ge=0, description="Decoupled (adamw) or not (adam, sgd).")
-    grad_clip: float | None = Field(None, gt=0, description="Largest norm of the gradient.")
-    save_every: int = Field(1000, ge=1, description="Optimizer steps between checkpoints.")
-    log_every: int = Field(5, ge=1, description="Optimizer steps between lines of the event log.")
-    monitor: str = Field("error", min_length=1, description="Metric that decides the best model.")
-    optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="Of the weights.")
+    weight_decay: float = Field(
+        default=0.0, ge=0, description="Decoupled (adamw) or not (adam, sgd)."
+    )
+    grad_clip: float | None = Field(default=None, gt=0, description="Largest norm of the gradient.")
+    save_every: int = Field(default=1000, ge=1, description="Optimizer steps between checkpoints.")
+    log_every: int = Field(
+        default=5, ge=1, description="Optimizer steps between lines of the event log."
+    )
+    monitor: str = Field(
+        default="error", min_length=1, description="Metric that decides the best model."
+    )
+    optimizer: Literal["adamw", "adam", "sgd"] = Field(
+        default="adamw", description="Of the weights."
+    )
     adam_eps: float | None = Field(
-        None,
+        default=None,
         gt=0,
         description="Added to the second moment's root; null: 1e-15 on wave_chain, else 1e-8.",
     )
-    scale_lr: bool = Field(False, description="Times the root of samples over lr_baseline.")
+    scale_lr: bool = Field(default=False, description="Times the root of samples over lr_baseline.")
     measure_batches: int = Field(
-        0, ge=0, description="Batches that kind: adaptive measures before the first step."
+        default=0, ge=0, description="Batches that kind: adaptive measures before the first step."
     )
-    lr_baseline: int = Field(1000, ge=1, description="Samples at which scale_lr changes nothing.")
+    lr_baseline: int = Field(
+        default=1000, ge=1, description="Samples at which scale_lr changes nothing."
+    )
 
     @model_validator(mode="after")
     def _one_module(self) -> "PinnTrainConfig":
@@ -176,30 +210,34 @@ class PinnTrainConfig(TrainConfig):
 class CompareConfig(Config):
     """What `compare` runs."""
 
-    problems: tuple[Name, ...] = Field(("poisson",), min_length=1, description="On which.")
+    problems: tuple[Name, ...] = Field(default=("poisson",), min_length=1, description="On which.")
     schemes: tuple[str, ...] = Field(
-        (
+        default=(
             *("fixed", "tuned", "equal_init", "equal_init_ema"),
             *("relobralo", "lra", "gradient_norm", "config"),
         ),
         min_length=1,
         description="Names of weightings; tuned is fixed with the best factor of fixed_grid.",
     )
-    seeds: int = Field(5, ge=1, description="How many, counted from first_seed.")
-    first_seed: int = Field(0, ge=0, description="The first of them.")
-    steps: int = Field(1500, ge=1, description="Optimizer steps of a run, but on wave_chain.")
+    seeds: int = Field(default=5, ge=1, description="How many, counted from first_seed.")
+    first_seed: int = Field(default=0, ge=0, description="The first of them.")
+    steps: int = Field(
+        default=1500, ge=1, description="Optimizer steps of a run, but on wave_chain."
+    )
     fixed_grid: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (1.0, 10.0, 100.0, 1000.0),
+        default=(1.0, 10.0, 100.0, 1000.0),
         min_length=1,
         description="Factors on all terms but residuals that tuned tries.",
     )
-    tuning_seed: int = Field(1000, ge=0, description="Seed of the runs that tune.")
+    tuning_seed: int = Field(default=1000, ge=0, description="Seed of the runs that tune.")
     budget: tuple[Literal["steps", "time"], ...] = Field(
-        ("steps", "time"), min_length=1, description="Equal steps, equal time, or both."
+        default=("steps", "time"), min_length=1, description="Equal steps, equal time, or both."
     )
-    workers: int | None = Field(None, ge=1, description="Processes; null: one per processor.")
+    workers: int | None = Field(
+        default=None, ge=1, description="Processes; null: one per processor."
+    )
     vary: dict[str, tuple[Any, ...]] = Field(
-        {}, description="Values of further keys, each with each scheme."
+        default={}, description="Values of further keys, each with each scheme."
     )
 
     @field_validator("schemes")
@@ -228,9 +266,11 @@ class CompareConfig(Config):
 class EvaluateConfig(Config):
     """The evaluation."""
 
-    checkpoint: Literal["last", "best"] = Field("last", description="Which weights are scored.")
-    points: int = Field(200, ge=10, description="Of the test grid along each column.")
-    duration: float = Field(10.0, gt=0, description="Of the rollout of wave_chain.")
+    checkpoint: Literal["last", "best"] = Field(
+        default="last", description="Which weights are scored."
+    )
+    points: int = Field(default=200, ge=10, description="Of the test grid along each column.")
+    duration: float = Field(default=10.0, gt=0, description="Of the rollout of wave_chain.")
 
 
 ADAPTIVE = TypeAdapter(Weighting).validate_python({"kind": "adaptive"})
@@ -239,14 +279,14 @@ ADAPTIVE = TypeAdapter(Weighting).validate_python({"kind": "adaptive"})
 class PinnConfig(Config):
     """Everything that a run of the app depends on."""
 
-    problem: ProblemConfig = Field(ProblemConfig(), description="What is solved.")
-    physics: PhysicsConfig = Field(PhysicsConfig(), description="The chain of wave_chain.")
-    model: ModelConfig = Field(ModelConfig(), description="Network.")
-    loss: LossConfig = Field(LossConfig(), description="Base weight of each term.")
-    weighting: Weighting = Field(ADAPTIVE, description="Weights over time.")
-    train: PinnTrainConfig = Field(PinnTrainConfig(), description="Optimisation.")
-    compare: CompareConfig = Field(CompareConfig(), description="Of the command compare.")
-    evaluate: EvaluateConfig = Field(EvaluateConfig(), description="Evaluation.")
+    problem: ProblemConfig = Field(default=ProblemConfig(), description="What is solved.")
+    physics: PhysicsConfig = Field(default=PhysicsConfig(), description="The chain of wave_chain.")
+    model: ModelConfig = Field(default=ModelConfig(), description="Network.")
+    loss: LossConfig = Field(default=LossConfig(), description="Base weight of each term.")
+    weighting: Weighting = Field(default=ADAPTIVE, description="Weights over time.")
+    train: PinnTrainConfig = Field(default=PinnTrainConfig(), description="Optimisation.")
+    compare: CompareConfig = Field(default=CompareConfig(), description="Of the command compare.")
+    evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="Evaluation.")
 
     @model_validator(mode="after")
     def _network_fits(self) -> "PinnConfig":

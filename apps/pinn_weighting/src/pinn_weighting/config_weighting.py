@@ -14,28 +14,34 @@ KIND = "Rule of the weights over time."
 class SelfAdaptiveConfig(Config):
     """A learned weight for each point of the residuals."""
 
-    kind: Literal["self_adaptive"] = Field("self_adaptive", description=KIND)
-    mask: Literal["square", "linear", "sigmoid"] = Field("square", description="How it enters.")
-    lr: Positive = Field(5e-3, description="Learning rate of the weights.")
-    init: float = Field(1.0, description="Of each point at first.")
+    kind: Literal["self_adaptive"] = Field(default="self_adaptive", description=KIND)
+    mask: Literal["square", "linear", "sigmoid"] = Field(
+        default="square", description="How it enters."
+    )
+    lr: Positive = Field(default=5e-3, description="Learning rate of the weights.")
+    init: float = Field(default=1.0, description="Of each point at first.")
 
 
 class AttentionConfig(Config):
     """A weight for each point that decays, and grows where the residual is large."""
 
-    kind: Literal["residual_attention"] = Field("residual_attention", description=KIND)
-    gamma: float = Field(0.999, ge=0, lt=1, description="Share of the weight that stays.")
-    eta: Positive = Field(1e-3, description="What the largest residual adds.")
-    variant: Literal["squared", "linear"] = Field("squared", description="How it enters.")
+    kind: Literal["residual_attention"] = Field(default="residual_attention", description=KIND)
+    gamma: float = Field(default=0.999, ge=0, lt=1, description="Share of the weight that stays.")
+    eta: Positive = Field(default=1e-3, description="What the largest residual adds.")
+    variant: Literal["squared", "linear"] = Field(default="squared", description="How it enters.")
 
 
 class CausalConfig(Config):
     """Later times count when earlier ones are learned."""
 
-    kind: Literal["causal"] = Field("causal", description=KIND)
-    chunks: int = Field(32, ge=1, description="Stretches of time.")
-    tolerances: tuple[Positive, ...] = Field((1e-2, 1e-1, 1.0, 10.0, 100.0), description="In turn.")
-    delta: float = Field(0.99, gt=0, lt=1, description="Least weight at which the next is taken.")
+    kind: Literal["causal"] = Field(default="causal", description=KIND)
+    chunks: int = Field(default=32, ge=1, description="Stretches of time.")
+    tolerances: tuple[Positive, ...] = Field(
+        default=(1e-2, 1e-1, 1.0, 10.0, 100.0), description="In turn."
+    )
+    delta: float = Field(
+        default=0.99, gt=0, lt=1, description="Least weight at which the next is taken."
+    )
 
 
 Scheme: TypeAlias = WeightingConfig | NtkConfig | MomentumConFIGConfig
@@ -45,16 +51,18 @@ POINTWISE = ("self_adaptive", "residual_attention", "causal")
 class Stage(Config):
     """One of several weightings in turn."""
 
-    until: int | None = Field(None, ge=1, description="Step before which it ends; null: the last.")
+    until: int | None = Field(
+        default=None, ge=1, description="Step before which it ends; null: the last."
+    )
     weighting: Annotated[Scheme, Field(discriminator="kind")] = Field(description="Its rule.")
 
 
 class StagesConfig(Config):
     """One weighting after another."""
 
-    kind: Literal["stages"] = Field("stages", description=KIND)
-    stages: tuple[Stage, ...] = Field((), description="Each with until and weighting.")
-    carry: bool = Field(True, description="Hand the last weights to the next as its first.")
+    kind: Literal["stages"] = Field(default="stages", description=KIND)
+    stages: tuple[Stage, ...] = Field(default=(), description="Each with until and weighting.")
+    carry: bool = Field(default=True, description="Hand the last weights to the next as its first.")
 
 
 Weighting = Annotated[

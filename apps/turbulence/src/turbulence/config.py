@@ -27,10 +27,10 @@ class SplitConfig(Config):
     """The simulations and frames of one split, of a tree of npz files."""
 
     simulations: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        (), description="Numbers of the simulations; text such as 10-19 is a range."
+        default=(), description="Numbers of the simulations; text such as 10-19 is a range."
     )
     frames: tuple[int, int, int] = Field(
-        (0, 1, 1), description="First frame, last frame and stride; the last is included."
+        default=(0, 1, 1), description="First frame, last frame and stride; the last is included."
     )
 
     @field_validator("simulations", mode="before")
@@ -52,9 +52,9 @@ class SplitConfig(Config):
 class SplitsConfig(Config):
     """Which simulations of a tree are trained on, validated and tested."""
 
-    train: SplitConfig = Field(SplitConfig(), description="To train on.")
-    valid: SplitConfig = Field(SplitConfig(), description="To validate on.")
-    test: SplitConfig = Field(SplitConfig(), description="To test on.")
+    train: SplitConfig = Field(default=SplitConfig(), description="To train on.")
+    valid: SplitConfig = Field(default=SplitConfig(), description="To validate on.")
+    test: SplitConfig = Field(default=SplitConfig(), description="To test on.")
 
     @model_validator(mode="after")
     def _no_leak(self) -> "SplitsConfig":
@@ -70,35 +70,46 @@ class FlowDataConfig(DataConfig):
     """Trajectories of a flow, solved where they are absent, or read from given files."""
 
     source: Source = Field(
-        "kolmogorov", description="Flow to solve; file reads `path`, or converts the tree `npz`."
+        default="kolmogorov",
+        description="Flow to solve; file reads `path`, or converts the tree `npz`.",
     )
     fields: tuple[str, ...] = Field(
-        ("velocity",), min_length=1, description="Fields to emulate, by their names in the files."
+        default=("velocity",),
+        min_length=1,
+        description="Fields to emulate, by their names in the files.",
     )
     parameters: tuple[str, ...] = Field(
-        (), description="Scalars of the files that condition the model, by name."
+        default=(), description="Scalars of the files that condition the model, by name."
     )
-    viscosity: float = Field(1e-3, ge=0, description="Kinematic viscosity, length² per time.")
-    drag: float = Field(0.1, ge=0, description="Linear friction of the Kolmogorov flow, per time.")
-    forcing_wavenumber: int = Field(4, ge=1, description="Periods of its force per domain.")
-    time_step: float = Field(0.012, gt=0, description="Largest time step of the solver.")
-    frame_interval: float = Field(0.24, gt=0, description="Time between frames.")
-    warmup_time: float = Field(10.0, ge=0, description="Time before the first frame.")
+    viscosity: float = Field(
+        default=1e-3, ge=0, description="Kinematic viscosity, length² per time."
+    )
+    drag: float = Field(
+        default=0.1, ge=0, description="Linear friction of the Kolmogorov flow, per time."
+    )
+    forcing_wavenumber: int = Field(default=4, ge=1, description="Periods of its force per domain.")
+    time_step: float = Field(default=0.012, gt=0, description="Largest time step of the solver.")
+    frame_interval: float = Field(default=0.24, gt=0, description="Time between frames.")
+    warmup_time: float = Field(default=10.0, ge=0, description="Time before the first frame.")
     solver_resolution: int | None = Field(
-        None, ge=8, description="Cells per axis of the solver; null: those of `shape`."
+        default=None, ge=8, description="Cells per axis of the solver; null: those of `shape`."
     )
     npz: str | None = Field(
-        None, min_length=1, description="Tree of sim_*/field_*.npz to convert, with source file."
+        default=None,
+        min_length=1,
+        description="Tree of sim_*/field_*.npz to convert, with source file.",
     )
-    splits: SplitsConfig = Field(SplitsConfig(), description="Its simulations and frames.")
+    splits: SplitsConfig = Field(default=SplitsConfig(), description="Its simulations and frames.")
     lengths: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
-        None, description="Extent of the tree's domain along each axis; null: 1 each."
+        default=None, description="Extent of the tree's domain along each axis; null: 1 each."
     )
     boundary: tuple[Literal["periodic", "wall", "open"], ...] = Field(
-        ("periodic", "periodic"), description="Boundary of the tree's domain along each axis."
+        default=("periodic", "periodic"),
+        description="Boundary of the tree's domain along each axis.",
     )
     normalise: Literal["zscore", "none", "incMixed", "traMixed", "isoSingle"] = Field(
-        "zscore", description="Units of training: of the training split's, or published, moments."
+        default="zscore",
+        description="Units of training: of the training split's, or published, moments.",
     )
 
     @model_validator(mode="after")
@@ -119,33 +130,42 @@ class FlowDataConfig(DataConfig):
 class ModelConfig(Config):
     """The emulator of one step; channels, parameters and residual scale follow from the data."""
 
-    name: Literal["uafno", "unet", "fno"] = Field("uafno", description="U-AFNO or a control.")
-    base_channels: int = Field(
-        16, ge=1, le=MOST_CHANNELS, description="Channels at full resolution."
+    name: Literal["uafno", "unet", "fno"] = Field(
+        default="uafno", description="U-AFNO or a control."
     )
-    encoder_levels: int = Field(2, ge=1, le=10, description="Halvings of the grid; not of fno.")
+    base_channels: int = Field(
+        default=16, ge=1, le=MOST_CHANNELS, description="Channels at full resolution."
+    )
+    encoder_levels: int = Field(
+        default=2, ge=1, le=10, description="Halvings of the grid; not of fno."
+    )
     blocks_per_level: int = Field(
-        1, ge=1, le=MOST_BLOCKS, description="Residual blocks per level; not of fno."
+        default=1, ge=1, le=MOST_BLOCKS, description="Residual blocks per level; not of fno."
     )
     afno_blocks: int = Field(
-        2, ge=0, le=MOST_BLOCKS, description="AFNO blocks in the bottleneck, of uafno."
+        default=2, ge=0, le=MOST_BLOCKS, description="AFNO blocks in the bottleneck, of uafno."
     )
     afno_groups: int = Field(
-        4, ge=1, description="Blocks that the channels are split into, of uafno."
+        default=4, ge=1, description="Blocks that the channels are split into, of uafno."
     )
     bottleneck_blocks: int = Field(
-        2, ge=0, le=MOST_BLOCKS, description="Residual blocks on the coarsest grid, of unet."
+        default=2,
+        ge=0,
+        le=MOST_BLOCKS,
+        description="Residual blocks on the coarsest grid, of unet.",
     )
-    num_layers: int = Field(4, ge=1, le=MOST_BLOCKS, description="Fourier layers, of fno.")
+    num_layers: int = Field(default=4, ge=1, le=MOST_BLOCKS, description="Fourier layers, of fno.")
     modes: int | None = Field(
-        12, ge=1, description="Waves kept per axis, of uafno and fno; null keeps all (uafno)."
+        default=12,
+        ge=1,
+        description="Waves kept per axis, of uafno and fno; null keeps all (uafno).",
     )
-    previous_frames: int = Field(1, ge=1, le=100, description="Frames that a step sees.")
+    previous_frames: int = Field(default=1, ge=1, le=100, description="Frames that a step sees.")
     embedding: int = Field(
-        32, ge=1, le=MOST_CHANNELS, description="Width of the parameters' embedding."
+        default=32, ge=1, le=MOST_CHANNELS, description="Width of the parameters' embedding."
     )
     residual: bool = Field(
-        True, description="Predict the change of a step in units of its deviation."
+        default=True, description="Predict the change of a step in units of its deviation."
     )
 
     @model_validator(mode="after")
@@ -159,26 +179,30 @@ class FlowTrainConfig(TrainConfig):
     """Optimisation: what every app has, and how a flow is trained on."""
 
     monitor: str = Field(
-        "field_error", min_length=1, description="Validation metric that decides the best model."
+        default="field_error",
+        min_length=1,
+        description="Validation metric that decides the best model.",
     )
     steps_per_epoch: int | None = Field(
-        None, ge=1, description="Optimizer steps per epoch; null takes every window once."
+        default=None, ge=1, description="Optimizer steps per epoch; null takes every window once."
     )
-    unroll: int = Field(2, ge=1, description="Steps that are predicted and trained through.")
+    unroll: int = Field(
+        default=2, ge=1, description="Steps that are predicted and trained through."
+    )
     fadeInSeqLen: tuple[int, int] = Field(  # noqa: N815 - a published name
-        (-1, 0),
+        default=(-1, 0),
         description="Epochs [a, b] over which `unroll` grows from 1, frames doubling each time.",
     )
     fadeInSeqLenLin: bool = Field(  # noqa: N815
-        False, description="Grow by one step each time."
+        default=False, description="Grow by one step each time."
     )
     noise: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         description="Deviation of noise on the frames to start from, in units of training.",
     )
     lr_gamma: float = Field(
-        1.0,
+        default=1.0,
         gt=0,
         le=1,
         description="Factor on the learning rate per epoch, with lr_schedule constant.",
@@ -201,15 +225,16 @@ class FlowTrainConfig(TrainConfig):
 class EvaluateConfig(Config):
     """The evaluation on test trajectories."""
 
-    rollout: int = Field(29, ge=2, description="Steps of each rollout.")
+    rollout: int = Field(default=29, ge=2, description="Steps of each rollout.")
     lead_window: tuple[int, int] = Field(
-        (1, 20), description="First and last lead time that the headline figures average."
+        default=(1, 20), description="First and last lead time that the headline figures average."
     )
     checkpoint: Literal["last", "best"] = Field(
-        "last", description="Weights: last is an equal budget; best may predate the schedule."
+        default="last",
+        description="Weights: last is an equal budget; best may predate the schedule.",
     )
     bootstrap: int = Field(
-        1000, ge=1, le=100_000, description="Resamples behind each 95 % interval."
+        default=1000, ge=1, le=100_000, description="Resamples behind each 95 % interval."
     )
 
     @model_validator(mode="after")
@@ -231,19 +256,23 @@ class TurbulenceConfig(Config):
     """Everything that a run of the app depends on."""
 
     arms: tuple[Arm, ...] = Field(
-        ("field", "schedule"), min_length=1, description="What is compared, one run per seed each."
+        default=("field", "schedule"),
+        min_length=1,
+        description="What is compared, one run per seed each.",
     )
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        (), description="Seeds of training, one run per arm each; empty: train.seed alone."
+        default=(), description="Seeds of training, one run per arm each; empty: train.seed alone."
     )
-    data: FlowDataConfig = Field(FlowDataConfig(), description="Trajectories.")
-    model: ModelConfig = Field(ModelConfig(), description="Emulator.")
-    loss: LossConfig = Field(LossConfig(), description="Loss terms and their base weights.")
+    data: FlowDataConfig = Field(default=FlowDataConfig(), description="Trajectories.")
+    model: ModelConfig = Field(default=ModelConfig(), description="Emulator.")
+    loss: LossConfig = Field(default=LossConfig(), description="Loss terms and their base weights.")
     weighting: Annotated[ConstantConfig | SchedulerConfig, Field(discriminator="kind")] = Field(
-        SchedulerConfig(), description="Weights over time."
+        default=SchedulerConfig(), description="Weights over time."
     )
-    train: FlowTrainConfig = Field(FlowTrainConfig(), description="Optimisation and checkpoints.")
-    evaluate: EvaluateConfig = Field(EvaluateConfig(), description="Evaluation.")
+    train: FlowTrainConfig = Field(
+        default=FlowTrainConfig(), description="Optimisation and checkpoints."
+    )
+    evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="Evaluation.")
 
     @field_validator("arms", "seeds")
     @classmethod

@@ -23,23 +23,24 @@ TERMS = (*RECONSTRUCTION, *PHASE_AWARE, *SPECTRUM_TERMS, *REGULARISERS)
 
 
 def _weight(text: str, default: float = 0.0) -> float:
-    return Field(default, ge=0, description=text)
+    return Field(default=default, ge=0, description=text)
 
 
 class SpectrumOptions(Config):
     """How every spectral term and metric reads a field."""
 
     window: Literal["none", "hann", "tukey"] = Field(
-        "none", description="Taper towards the borders, for fields that are not periodic."
+        default="none", description="Taper towards the borders, for fields that are not periodic."
     )
     detrend: Literal["none", "mean"] = Field(
-        "none", description="Take each channel's mean away before the window."
+        default="none", description="Take each channel's mean away before the window."
     )
     bins: Literal["linear", "log"] = Field(
-        "linear", description="Shells of wave numbers, or about 8 bins per octave."
+        default="linear", description="Shells of wave numbers, or about 8 bins per octave."
     )
     estimator: Literal["sum", "mean"] = Field(
-        "sum", description="Sum of a shell's modes, or their mean times their expected number."
+        default="sum",
+        description="Sum of a shell's modes, or their mean times their expected number.",
     )
 
 
@@ -69,33 +70,38 @@ class LossConfig(Config):
         "Divergence of `divergence_field`, physical, per time; blind to phase."
     )
     spectrum_kind: Literal["log", "relative_log"] = Field(
-        "log", description="What spectrumError is: free of units, or the published definition."
+        default="log",
+        description="What spectrumError is: free of units, or the published definition.",
     )
     spectrum_scale: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
-        1.0,
+        default=1.0,
         description="Factor on the weight of spectrumError, outside the schedule; auto measures it "
         "once, at the end of the schedule's warm-up, so that weights are shares of the gradient norm.",
     )
     spectrum_options: SpectrumOptions = Field(
-        SpectrumOptions(), description="How spectral terms and metrics read a field."
+        default=SpectrumOptions(), description="How spectral terms and metrics read a field."
     )
-    wavelet: Literal["haar", "db2", "db4", "sym4"] = Field("db2", description="Of waveletError.")
+    wavelet: Literal["haar", "db2", "db4", "sym4"] = Field(
+        default="db2", description="Of waveletError."
+    )
     wavelet_undecimated: bool = Field(
-        False, description="Keep every position on every level: any grid size, more memory."
+        default=False, description="Keep every position on every level: any grid size, more memory."
     )
     divergence_field: str = Field(
-        "velocity", min_length=1, description="Vector field whose divergence regDiv is."
+        default="velocity", min_length=1, description="Vector field whose divergence regDiv is."
     )
     fadeInPredLoss: tuple[float, float] = Field(  # noqa: N815
-        (-1, 0), description="Epochs [a, b] over which frames after the first predicted one count."
+        default=(-1, 0),
+        description="Epochs [a, b] over which frames after the first predicted one count.",
     )
     lsim: str | None = Field(
-        None,
+        default=None,
         pattern=r"^[\w.]+:\w+$",
         description="`module:function` of (pred, target) to a scalar.",
     )
     legacy_mse: Literal["field_error", "mse"] = Field(
-        "field_error", description="What recMSE and predMSE mean: field error, or true squares."
+        default="field_error",
+        description="What recMSE and predMSE mean: field error, or true squares.",
     )
 
     @field_validator("fadeInPredLoss")

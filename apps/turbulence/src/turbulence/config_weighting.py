@@ -15,67 +15,83 @@ Weight = Annotated[float, Field(ge=0)]
 class ConstantConfig(Config):
     """The weights of the loss section throughout."""
 
-    kind: Literal["constant"] = Field("constant", description="Rule of the weights over time.")
+    kind: Literal["constant"] = Field(
+        default="constant", description="Rule of the weights over time."
+    )
 
 
 class SchedulerConfig(Config):
     """Weight moves from the source's terms to the target's when a validation metric says so."""
 
-    kind: Literal["scheduler"] = Field("scheduler", description="Rule of the weights over time.")
-    source_loss: str = Field("field_error", description="Metric of the loss moved away from.")
-    target_loss: str = Field("spectrum_error", description="Metric of the loss moved to.")
+    kind: Literal["scheduler"] = Field(
+        default="scheduler", description="Rule of the weights over time."
+    )
+    source_loss: str = Field(
+        default="field_error", description="Metric of the loss moved away from."
+    )
+    target_loss: str = Field(default="spectrum_error", description="Metric of the loss moved to.")
     source_components: dict[str, bool] = Field(
-        {"recFieldError": True, "predFieldError": True}, description="Terms moved away from."
+        default={"recFieldError": True, "predFieldError": True},
+        description="Terms moved away from.",
     )
     target_components: dict[str, bool] = Field(
-        {"spectrumError": True}, description="Terms moved to."
+        default={"spectrumError": True}, description="Terms moved to."
     )
-    static_components: dict[str, Weight] = Field({}, description="Terms whose weight stays.")
-    initial_weight_source: float = Field(1.0, description="Weight of the source at first.")
-    initial_weight_target: float = Field(0.0, description="Weight of the target at first.")
-    final_weight_source: float = Field(0.3, description="Weight of the source at the end.")
-    final_weight_target: float = Field(0.7, description="Weight of the target at the end.")
-    max_weight_target: float = Field(0.8, description="Cap of the target's weight.")
+    static_components: dict[str, Weight] = Field(
+        default={}, description="Terms whose weight stays."
+    )
+    initial_weight_source: float = Field(default=1.0, description="Weight of the source at first.")
+    initial_weight_target: float = Field(default=0.0, description="Weight of the target at first.")
+    final_weight_source: float = Field(default=0.3, description="Weight of the source at the end.")
+    final_weight_target: float = Field(default=0.7, description="Weight of the target at the end.")
+    max_weight_target: float = Field(default=0.8, description="Cap of the target's weight.")
     adaptation_trigger: str = Field(
-        "plateau", description="plateau, increase, epoch, threshold or trend."
+        default="plateau", description="plateau, increase, epoch, threshold or trend."
     )
-    patience: int = Field(5, description="Epochs without improvement before weights move.")
-    min_delta: float = Field(0.001, description="Least improvement that counts.")
-    min_delta_mode: str = Field("abs", description="abs, or rel: a fraction of the best.")
-    transition_step: float = Field(0.1, description="Change of weight in one adaptation.")
-    adaptive_step: bool = Field(True, description="Smaller steps towards the end.")
-    min_step: float = Field(0.05, description="Floor of the adaptive step.")
-    min_epochs_before_adapt: int = Field(10, description="Added to warmup_epochs.")
-    warmup_epochs: int = Field(5, description="Epochs before anything is decided.")
-    max_consecutive_adaptations: int = Field(10, description="Adaptations in a row before a pause.")
-    pause_epochs: int = Field(5, description="Length of a pause, in epochs.")
-    transition_schedule: str = Field("linear", description="linear, cosine or exponential.")
+    patience: int = Field(default=5, description="Epochs without improvement before weights move.")
+    min_delta: float = Field(default=0.001, description="Least improvement that counts.")
+    min_delta_mode: str = Field(default="abs", description="abs, or rel: a fraction of the best.")
+    transition_step: float = Field(default=0.1, description="Change of weight in one adaptation.")
+    adaptive_step: bool = Field(default=True, description="Smaller steps towards the end.")
+    min_step: float = Field(default=0.05, description="Floor of the adaptive step.")
+    min_epochs_before_adapt: int = Field(default=10, description="Added to warmup_epochs.")
+    warmup_epochs: int = Field(default=5, description="Epochs before anything is decided.")
+    max_consecutive_adaptations: int = Field(
+        default=10, description="Adaptations in a row before a pause."
+    )
+    pause_epochs: int = Field(default=5, description="Length of a pause, in epochs.")
+    transition_schedule: str = Field(default="linear", description="linear, cosine or exponential.")
     monitor_metric: str = Field(
-        "spectrum_error", description="Metric, dotted key, or expression of metrics to watch."
+        default="spectrum_error",
+        description="Metric, dotted key, or expression of metrics to watch.",
     )
-    monitor_mode: str = Field("min", description="min: lower is better; or max.")
-    use_ema: bool = Field(True, description="Smooth the metric.")
-    ema_beta: float = Field(0.9, description="Share of the moving average kept per epoch.")
-    ema_in_warmup: bool = Field(False, description="Feed the average before the first decision.")
-    unit: str = Field("epoch", description="epoch, or call: what patience counts.")
-    milestones: tuple[int, ...] = Field((), description="Epochs of the trigger epoch.")
-    trigger_value: float | None = Field(None, description="Value of the trigger threshold.")
-    cap_policy: str = Field("error", description="error, or clip: stop below the cap.")
-    guard_metric: str | None = Field(None, description="Metric that must not suffer.")
-    guard_tolerance: float = Field(0.2, description="Fraction that it may exceed its best by.")
-    max_rollbacks: int = Field(3, description="Adaptations undone before weights are held.")
+    monitor_mode: str = Field(default="min", description="min: lower is better; or max.")
+    use_ema: bool = Field(default=True, description="Smooth the metric.")
+    ema_beta: float = Field(default=0.9, description="Share of the moving average kept per epoch.")
+    ema_in_warmup: bool = Field(
+        default=False, description="Feed the average before the first decision."
+    )
+    unit: str = Field(default="epoch", description="epoch, or call: what patience counts.")
+    milestones: tuple[int, ...] = Field(default=(), description="Epochs of the trigger epoch.")
+    trigger_value: float | None = Field(default=None, description="Value of the trigger threshold.")
+    cap_policy: str = Field(default="error", description="error, or clip: stop below the cap.")
+    guard_metric: str | None = Field(default=None, description="Metric that must not suffer.")
+    guard_tolerance: float = Field(
+        default=0.2, description="Fraction that it may exceed its best by."
+    )
+    max_rollbacks: int = Field(default=3, description="Adaptations undone before weights are held.")
     roles: dict[str, tuple[str, ...]] | None = Field(
-        None, description="More than two roles: terms by role."
+        default=None, description="More than two roles: terms by role."
     )
     waypoints: tuple[dict[str, Weight], ...] | None = Field(
-        None, description="With roles: the weight of each role at each waypoint."
+        default=None, description="With roles: the weight of each role at each waypoint."
     )
-    caps: dict[str, Weight] | None = Field(None, description="With roles: caps by role.")
+    caps: dict[str, Weight] | None = Field(default=None, description="With roles: caps by role.")
     monitors: tuple[str, ...] | None = Field(
-        None, description="With roles: the metric to watch, per segment."
+        default=None, description="With roles: the metric to watch, per segment."
     )
-    max_nonfinite: int = Field(10, description="Metrics in a row that may be not finite.")
-    history_size: int = Field(1000, description="Events that are kept.")
+    max_nonfinite: int = Field(default=10, description="Metrics in a row that may be not finite.")
+    history_size: int = Field(default=1000, description="Events that are kept.")
 
     def params(self) -> SchedulerParams:
         """The schedule's parameters, without terms that a model which predicts lacks.

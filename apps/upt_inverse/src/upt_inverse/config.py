@@ -17,37 +17,57 @@ class ModelConfig(Config):
     """The transformer; fields, positions and boundaries follow from the data."""
 
     preset: Literal["8M", "17M", "68M"] | None = Field(
-        None, description="Published sizes, in place of widths, depths, heads, tokens and dim."
+        default=None,
+        description="Published sizes, in place of widths, depths, heads, tokens and dim.",
     )
     encoder: Literal["grid", "supernodes"] = Field(
-        "grid", description="grid reads a whole grid in patches, supernodes any set of points."
+        default="grid",
+        description="grid reads a whole grid in patches, supernodes any set of points.",
     )
-    tokens: int = Field(32, ge=1, description="Tokens of the latent.")
-    dim: int = Field(64, ge=1, description="Width of a token.")
-    patch_size: int | None = Field(8, ge=1, description="Cells of a patch per axis, of grid.")
-    supernodes: int | None = Field(None, ge=1, description="Points that gather messages.")
-    radius: float | None = Field(None, gt=0, description="How far they see, the domain's unit.")
-    max_neighbors: int = Field(32, ge=1, description="Points that one hears at most.")
-    encoder_width: int | None = Field(None, ge=1, description="Channels in the encoder; null: dim.")
-    encoder_depth: int = Field(1, ge=1, description="Blocks of the encoder.")
-    approximator_depth: int = Field(2, ge=1, description="Blocks of one step in time.")
-    approximator_width: int | None = Field(None, ge=1, description="Their channels; null: dim.")
-    decoder_width: int | None = Field(None, ge=1, description="Channels of a query; null: dim.")
-    decoder_self_depth: int = Field(1, ge=0, description="Decoder's blocks on the tokens.")
-    decoder_cross_depth: int = Field(2, ge=1, description="Blocks in which queries read tokens.")
+    tokens: int = Field(default=32, ge=1, description="Tokens of the latent.")
+    dim: int = Field(default=64, ge=1, description="Width of a token.")
+    patch_size: int | None = Field(
+        default=8, ge=1, description="Cells of a patch per axis, of grid."
+    )
+    supernodes: int | None = Field(default=None, ge=1, description="Points that gather messages.")
+    radius: float | None = Field(
+        default=None, gt=0, description="How far they see, the domain's unit."
+    )
+    max_neighbors: int = Field(default=32, ge=1, description="Points that one hears at most.")
+    encoder_width: int | None = Field(
+        default=None, ge=1, description="Channels in the encoder; null: dim."
+    )
+    encoder_depth: int = Field(default=1, ge=1, description="Blocks of the encoder.")
+    approximator_depth: int = Field(default=2, ge=1, description="Blocks of one step in time.")
+    approximator_width: int | None = Field(
+        default=None, ge=1, description="Their channels; null: dim."
+    )
+    decoder_width: int | None = Field(
+        default=None, ge=1, description="Channels of a query; null: dim."
+    )
+    decoder_self_depth: int = Field(default=1, ge=0, description="Decoder's blocks on the tokens.")
+    decoder_cross_depth: int = Field(
+        default=2, ge=1, description="Blocks in which queries read tokens."
+    )
     heads: int | tuple[Count, Count, Count] = Field(
-        4, description="Attention heads: one number, or of encoder, tokens, decoder."
+        default=4, description="Attention heads: one number, or of encoder, tokens, decoder."
     )
-    mlp_ratio: int = Field(4, ge=1, description="Hidden width of a block's MLP over its own.")
-    qk_norm: bool = Field(False, description="Normalise queries and keys of each head.")
-    drop_path: float = Field(0.0, ge=0, lt=1, description="Share of branches dropped in training.")
-    frequencies: tuple[int, ...] = Field((1, 2, 4, 8), description="Waves of the positions.")
-    history: int = Field(1, ge=1, description="States that the encoder reads.")
+    mlp_ratio: int = Field(
+        default=4, ge=1, description="Hidden width of a block's MLP over its own."
+    )
+    qk_norm: bool = Field(default=False, description="Normalise queries and keys of each head.")
+    drop_path: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of branches dropped in training."
+    )
+    frequencies: tuple[int, ...] = Field(
+        default=(1, 2, 4, 8), description="Waves of the positions."
+    )
+    history: int = Field(default=1, ge=1, description="States that the encoder reads.")
     condition: tuple[str, ...] = Field(
-        (), description="What conditions the model: time, and scalars of the files."
+        default=(), description="What conditions the model: time, and scalars of the files."
     )
     latent_norm: Literal["layer", "none"] = Field(
-        "layer", description="layer fixes a token's root mean square at 1."
+        default="layer", description="layer fixes a token's root mean square at 1."
     )
 
     @model_validator(mode="after")
@@ -63,9 +83,13 @@ class UptTrainConfig(TrainConfig):
     """Optimisation: what every app has, and the choice of an optimizer."""
 
     monitor: str = Field(
-        "rollout_nrmse", min_length=1, description="Validation metric that decides the best model."
+        default="rollout_nrmse",
+        min_length=1,
+        description="Validation metric that decides the best model.",
     )
-    optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="Of the weights.")
+    optimizer: Literal["adamw", "adam", "sgd"] = Field(
+        default="adamw", description="Of the weights."
+    )
 
     @model_validator(mode="after")
     def _whole_and_plain(self) -> "UptTrainConfig":
@@ -82,9 +106,11 @@ class UptTrainConfig(TrainConfig):
 class EvaluateConfig(Config):
     """The evaluation on test trajectories."""
 
-    checkpoint: Literal["best", "last"] = Field("best", description="Which weights are scored.")
+    checkpoint: Literal["best", "last"] = Field(
+        default="best", description="Which weights are scored."
+    )
     bootstrap: int = Field(
-        1000, ge=1, le=100_000, description="Resamples behind each 95 % interval."
+        default=1000, ge=1, le=100_000, description="Resamples behind each 95 % interval."
     )
 
 
@@ -92,31 +118,32 @@ class UptConfig(Config):
     """Everything that a run of the app depends on."""
 
     arms: tuple[Arm, ...] = Field(
-        ("none", "enc", "dec", "both"),
+        default=("none", "enc", "dec", "both"),
         min_length=1,
         description="Of ablate: which inverse losses keep their weight.",
     )
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        (0, 1, 2), min_length=1, description="Of ablate: seeds of training."
+        default=(0, 1, 2), min_length=1, description="Of ablate: seeds of training."
     )
     horizons: tuple[Count, ...] = Field(
-        (), description="Of ablate: values of loss.rollout_horizon; empty: that one."
+        default=(), description="Of ablate: values of loss.rollout_horizon; empty: that one."
     )
     data: UptDataConfig = Field(
-        UptDataConfig(num_steps=8, shape=(256,)), description="Trajectories."
+        default=UptDataConfig(num_steps=8, shape=(256,)), description="Trajectories."
     )
-    model: ModelConfig = Field(ModelConfig(), description="Transformer.")
+    model: ModelConfig = Field(default=ModelConfig(), description="Transformer.")
     loss: LossConfig = Field(
-        LossConfig.model_construct(),  # nulls, so that the preset of a file decides its weights
+        default=LossConfig.model_construct(),  # nulls, so that the preset of a file decides its weights
         description="Loss terms and their base weights.",
     )
     weighting: WeightingConfig = Field(
-        ConstantConfig(), discriminator="kind", description="Weights over time."
+        default=ConstantConfig(), discriminator="kind", description="Weights over time."
     )
     train: UptTrainConfig = Field(
-        UptTrainConfig(epochs=10, batch_size=8, learning_rate=2e-3), description="Optimisation."
+        default=UptTrainConfig(epochs=10, batch_size=8, learning_rate=2e-3),
+        description="Optimisation.",
     )
-    evaluate: EvaluateConfig = Field(EvaluateConfig(), description="Evaluation.")
+    evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="Evaluation.")
 
     @field_validator("arms", "seeds", "horizons")
     @classmethod

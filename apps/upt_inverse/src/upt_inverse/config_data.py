@@ -29,25 +29,31 @@ class UptDataConfig(DataConfig):
     """Trajectories of an equation, solved where they are absent, or read from given files."""
 
     pde: Equation = Field(
-        "burgers", description="Equation: solved (the first three), or that of PDEBench's files."
+        default="burgers",
+        description="Equation: solved (the first three), or that of PDEBench's files.",
     )
     source: Literal["generate", "well", "pdebench"] = Field(
-        "generate", description="Solve; or read `path`: a folder of the_well's or PDEBench's files."
+        default="generate",
+        description="Solve; or read `path`: a folder of the_well's or PDEBench's files.",
     )
     dt: float = Field(
-        0.1, gt=0, description="Time between frames; checked against files where it is given."
+        default=0.1,
+        gt=0,
+        description="Time between frames; checked against files where it is given.",
     )
-    time_stride: int = Field(1, ge=1, description="Keep every n-th frame of PDEBench's files.")
+    time_stride: int = Field(
+        default=1, ge=1, description="Keep every n-th frame of PDEBench's files."
+    )
     parameters: dict[str, float] = Field(
-        {}, description="Parameters that PDEBench's files do not tell, by name."
+        default={}, description="Parameters that PDEBench's files do not tell, by name."
     )
-    viscosity: float = Field(0.01, ge=0, description="Of burgers, length² per time.")
-    speed: float = Field(0.4, description="Of advection, length per time.")
-    Du: float = Field(1e-3, ge=0, description="Diffusivity of u in diffusion_reaction.")
-    Dv: float = Field(5e-3, ge=0, description="Diffusivity of v in diffusion_reaction.")
-    k: float = Field(5e-3, ge=0, description="Constant of diffusion_reaction.")
+    viscosity: float = Field(default=0.01, ge=0, description="Of burgers, length² per time.")
+    speed: float = Field(default=0.4, description="Of advection, length per time.")
+    Du: float = Field(default=1e-3, ge=0, description="Diffusivity of u in diffusion_reaction.")
+    Dv: float = Field(default=5e-3, ge=0, description="Diffusivity of v in diffusion_reaction.")
+    k: float = Field(default=5e-3, ge=0, description="Constant of diffusion_reaction.")
     vary: dict[str, tuple[float, float]] = Field(
-        {},
+        default={},
         description="Ranges that parameters of the equation are drawn from, each trajectory its own; "
         "the model has to be told of them (model.condition).",
     )

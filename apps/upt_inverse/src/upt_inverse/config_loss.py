@@ -20,25 +20,30 @@ STRATEGIES = {"original": "stratified", "seed": "uniform"}
 
 
 def _weight(text: str) -> Any:
-    return Field(0.0, ge=0, description=text)
+    return Field(default=0.0, ge=0, description=text)
 
 
 def _preset_weight(text: str) -> Any:
-    return Field(None, ge=0, description=f"{text} Null: that of the preset.")
+    return Field(default=None, ge=0, description=f"{text} Null: that of the preset.")
 
 
 class QuerySamplingConfig(Config):
     """A step reads and decodes some of the points."""
 
-    enabled: bool = Field(False, description="Draw points anew in each step, for each sample.")
-    num_queries: int | None = Field(None, ge=1, description="Points per sample, Q.")
+    enabled: bool = Field(
+        default=False, description="Draw points anew in each step, for each sample."
+    )
+    num_queries: int | None = Field(default=None, ge=1, description="Points per sample, Q.")
     strategy: Literal["stratified", "uniform", "importance"] | None = Field(
-        None,
+        default=None,
         description="Evenly along a space-filling curve; any; or more where the true state is steep, "
         "each point weighed by the inverse of its chance. Null: that of the preset.",
     )
     importance_floor: float = Field(
-        0.1, gt=0, le=1, description="Share of the points of importance that are drawn evenly."
+        default=0.1,
+        gt=0,
+        le=1,
+        description="Share of the points of importance that are drawn evenly.",
     )
 
     @model_validator(mode="after")
@@ -52,7 +57,7 @@ class LossConfig(Config):
     """Base weight of each term, 0 switching it off, and how terms are computed."""
 
     preset: Literal["original", "seed"] = Field(
-        "original",
+        default="original",
         description="original: re-encode the predicted next state; seed: the present one, towards a "
         "latent without gradient. It also says what weights of null are.",
     )
@@ -69,34 +74,41 @@ class LossConfig(Config):
     L_boundary: float = _weight("Squared distance from boundary_value at the border.")
     L_positivity: float = _weight("How far values are below positivity_minimum.")
     use_inverse_losses: bool | None = Field(
-        None, description="Whether inverse losses are used; weights that contradict it are refused."
+        default=None,
+        description="Whether inverse losses are used; weights that contradict it are refused.",
     )
     rollout_horizon: int = Field(
-        4, ge=1, description="Steps that L_rollout unrolls in latent space; 1: no such term."
+        default=4,
+        ge=1,
+        description="Steps that L_rollout unrolls in latent space; 1: no such term.",
     )
     rollout_queries: float = Field(
-        0.5, gt=0, le=1, description="Share of the points decoded at its steps."
+        default=0.5, gt=0, le=1, description="Share of the points decoded at its steps."
     )
     reencode: Literal["decoded", "detached", "truth"] = Field(
-        "decoded",
+        default="decoded",
         description="What L_inv_dec encodes: the decoded state, the same without gradient into the "
         "decoder, or (original) the true next state.",
     )
-    detach_latent: bool = Field(False, description="L_inv_enc trains the decoder alone.")
+    detach_latent: bool = Field(default=False, description="L_inv_enc trains the decoder alone.")
     query_sampling: QuerySamplingConfig = Field(
-        QuerySamplingConfig(), description="Points of a step."
+        default=QuerySamplingConfig(), description="Points of a step."
     )
     chunk_size: int | None = Field(
-        None, ge=1, description="Points decoded at once, recomputed in the backward pass."
+        default=None, ge=1, description="Points decoded at once, recomputed in the backward pass."
     )
     divergence_field: str | None = Field(
-        None, min_length=1, description="Vector field of L_divergence, one component per axis."
+        default=None,
+        min_length=1,
+        description="Vector field of L_divergence, one component per axis.",
     )
     conservation_scale: Literal["rms", "integral"] = Field(
-        "rms", description="What L_conservation divides by."
+        default="rms", description="What L_conservation divides by."
     )
-    boundary_value: float = Field(0.0, description="Of L_boundary, in the data's unit.")
-    positivity_minimum: float = Field(0.0, description="Of L_positivity, in the data's unit.")
+    boundary_value: float = Field(default=0.0, description="Of L_boundary, in the data's unit.")
+    positivity_minimum: float = Field(
+        default=0.0, description="Of L_positivity, in the data's unit."
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -37,108 +37,127 @@ class Config(BaseModel):
 class TrainConfig(Config):
     """Optimisation, checkpoints and precision; epochs and steps are 0-based everywhere."""
 
-    epochs: int = Field(25, ge=1, description="Passes over the training set.")
-    batch_size: int = Field(16, ge=1, description="Samples per optimizer step, all ranks together.")
-    accumulate: int = Field(
-        1, ge=1, description="Micro-batches that the batch of one step is split into."
+    epochs: int = Field(default=25, ge=1, description="Passes over the training set.")
+    batch_size: int = Field(
+        default=16, ge=1, description="Samples per optimizer step, all ranks together."
     )
-    learning_rate: float = Field(1e-3, gt=0, description="Learning rate, at its peak.")
+    accumulate: int = Field(
+        default=1, ge=1, description="Micro-batches that the batch of one step is split into."
+    )
+    learning_rate: float = Field(default=1e-3, gt=0, description="Learning rate, at its peak.")
     lr_schedule: Literal["cosine", "step", "plateau", "constant"] = Field(
-        "cosine", description="Learning rate after the warm-up; constant has none."
+        default="cosine", description="Learning rate after the warm-up; constant has none."
     )
     warmup_steps: int = Field(
-        0, ge=0, description="Optimizer steps over which the learning rate rises to its peak."
+        default=0,
+        ge=0,
+        description="Optimizer steps over which the learning rate rises to its peak.",
     )
     lr_factor: float = Field(
-        0.1, gt=0, lt=1, description="What step and plateau multiply the learning rate by."
+        default=0.1, gt=0, lt=1, description="What step and plateau multiply the learning rate by."
     )
-    lr_step_epochs: int = Field(10, ge=1, description="Epochs between two falls of step.")
+    lr_step_epochs: int = Field(default=10, ge=1, description="Epochs between two falls of step.")
     lr_patience: int = Field(
-        5, ge=1, description="Validations without a better monitored metric before plateau falls."
+        default=5,
+        ge=1,
+        description="Validations without a better monitored metric before plateau falls.",
     )
-    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay (AdamW).")
+    weight_decay: float = Field(default=0.01, ge=0, description="Decoupled weight decay (AdamW).")
     grad_clip: float | None = Field(
-        1.0, gt=0, description="Largest norm of the gradient over all trained parameters."
+        default=1.0, gt=0, description="Largest norm of the gradient over all trained parameters."
     )
     lbfgs_from: int | None = Field(
-        None,
+        default=None,
         ge=0,
         description="Optimizer step from which L-BFGS ends the run, in place of the optimizer; null: never. A "
         "weighting from gradients has to be over by then.",
     )
     lbfgs_max_iter: int = Field(
-        20,
+        default=20,
         ge=1,
         description="Iterations of L-BFGS per step, each about one evaluation of the batch.",
     )
-    lbfgs_history: int = Field(10, ge=1, description="Past iterations that L-BFGS remembers.")
-    save_every: int = Field(200, ge=1, description="Optimizer steps between checkpoints.")
+    lbfgs_history: int = Field(
+        default=10, ge=1, description="Past iterations that L-BFGS remembers."
+    )
+    save_every: int = Field(default=200, ge=1, description="Optimizer steps between checkpoints.")
     async_save: bool = Field(
-        False,
+        default=False,
         description="Write checkpoints beside training, from a copy of the state in host memory.",
     )
     compile: bool = Field(
-        False, description="Compile the model with torch.compile; where that fails, go on without."
+        default=False,
+        description="Compile the model with torch.compile; where that fails, go on without.",
     )
     shard: bool = Field(
-        False,
+        default=False,
         description="Under torchrun: each rank holds a part of weights, gradients, averages and optimizer "
         "state (fully_shard), for models past one card; on a CPU from torch 2.7 on.",
     )
-    validate_every: int = Field(1, ge=1, description="Epochs between validations.")
+    validate_every: int = Field(default=1, ge=1, description="Epochs between validations.")
     early_stop_patience: int | None = Field(
-        None, ge=1, description="Validations without a better monitored metric before stopping."
+        default=None,
+        ge=1,
+        description="Validations without a better monitored metric before stopping.",
     )
     monitor: str = Field(
-        "nmse",
+        default="nmse",
         min_length=1,
         description="Validation metric, unweighted, that decides the best model and early stopping.",
     )
     monitor_mode: Literal["min", "max"] = Field(
-        "min", description="Whether a lower or a higher monitored metric is better."
+        default="min", description="Whether a lower or a higher monitored metric is better."
     )
     seed: int = Field(
-        0, ge=0, le=LARGEST_SEED, description="Start of every random draw in training."
+        default=0, ge=0, le=LARGEST_SEED, description="Start of every random draw in training."
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="Arithmetic of the forward pass; spectral parts stay in fp32."
+        default="fp32", description="Arithmetic of the forward pass; spectral parts stay in fp32."
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="Where to compute; auto takes a GPU where there is one."
+        default="auto", description="Where to compute; auto takes a GPU where there is one."
     )
     ema_decay: float | None = Field(
-        None, gt=0, lt=1, description="Decay of the averaged copy of the weights; null keeps none."
+        default=None,
+        gt=0,
+        lt=1,
+        description="Decay of the averaged copy of the weights; null keeps none.",
     )
     max_skipped_in_row: int = Field(
-        10, ge=1, description="Non-finite steps in a row before the run stops."
+        default=10, ge=1, description="Non-finite steps in a row before the run stops."
     )
-    log_every: int = Field(10, ge=1, description="Optimizer steps between lines of the event log.")
+    log_every: int = Field(
+        default=10, ge=1, description="Optimizer steps between lines of the event log."
+    )
     num_workers: int = Field(
-        0, ge=0, le=256, description="Processes that read data; 0 reads in this one."
+        default=0, ge=0, le=256, description="Processes that read data; 0 reads in this one."
     )
     keep_last: int | None = Field(
-        3, ge=1, description="Periodic checkpoints to keep, best and last aside; null keeps all."
+        default=3,
+        ge=1,
+        description="Periodic checkpoints to keep, best and last aside; null keeps all.",
     )
     freeze: tuple[str, ...] = Field(
-        (), description="Parameters left as they are: patterns of their names, such as encoder.*"
+        default=(),
+        description="Parameters left as they are: patterns of their names, such as encoder.*",
     )
     init_from: str | None = Field(
-        None,
+        default=None,
         min_length=1,
         description="Run folder, checkpoint or model.safetensors whose weights a new run starts from.",
     )
 
     progress: ProgressMode = Field(
-        "auto",
+        default="auto",
         description="What is shown: a bar, plain lines for a log file, or nothing; auto draws a bar on "
         "a terminal.",
     )
     log_to: tuple[SinkName, ...] = Field(
-        (),
+        default=(),
         description="Where to watch the run beside its event log; each needs its extra installed.",
     )
     gradient_norm_per_term: bool = Field(
-        False,
+        default=False,
         description="Log each weighted term's own gradient norm: at logged steps a backward pass and "
         "memory for one gradient more per term.",
     )
@@ -187,15 +206,19 @@ class TrainConfig(Config):
 class DataConfig(Config):
     """Which data, how much of it, and how it is laid out."""
 
-    path: str | None = Field(None, min_length=1, description="Folder or file that holds the data.")
-    layout: Literal["well"] = Field("well", description="Layout of the files.")
-    num_train: int = Field(256, ge=1, description="Trajectories to train on.")
-    num_valid: int = Field(32, ge=1, description="Trajectories to validate on.")
-    num_test: int = Field(64, ge=1, description="Trajectories of the final evaluation.")
-    num_steps: int = Field(64, ge=1, description="Steps per trajectory, its start not counted.")
+    path: str | None = Field(
+        default=None, min_length=1, description="Folder or file that holds the data."
+    )
+    layout: Literal["well"] = Field(default="well", description="Layout of the files.")
+    num_train: int = Field(default=256, ge=1, description="Trajectories to train on.")
+    num_valid: int = Field(default=32, ge=1, description="Trajectories to validate on.")
+    num_test: int = Field(default=64, ge=1, description="Trajectories of the final evaluation.")
+    num_steps: int = Field(
+        default=64, ge=1, description="Steps per trajectory, its start not counted."
+    )
     shape: tuple[Count, ...] = Field(
-        (32, 32), min_length=1, max_length=3, description="Grid points along each axis."
+        default=(32, 32), min_length=1, max_length=3, description="Grid points along each axis."
     )
     seed: int = Field(
-        0, ge=0, le=LARGEST_SEED, description="Start of every draw of generated data."
+        default=0, ge=0, le=LARGEST_SEED, description="Start of every draw of generated data."
     )
