@@ -50,13 +50,13 @@ SHARED = ("pde", "num_train", "num_valid", "num_test", "num_steps", "shape", "dt
 Solver = Burgers1D | Advection1D | DiffusionReaction2D
 
 
-def solver_of(data: UptDataConfig, **own: float) -> Solver:
+def solver_of(data: UptDataConfig, **changes: float) -> Solver:
     """The configured equation, with parameters of a trajectory's own.
 
     Raises:
         InputError: If a setting is out of its range.
     """
-    own = {name: getattr(data, name) for name in OWN[data.pde]} | own
+    own: dict[str, Any] = {name: getattr(data, name) for name in OWN[data.pde]} | changes
     try:
         if data.pde == "diffusion_reaction":
             return DiffusionReaction2D(data.shape, **own)
