@@ -141,8 +141,8 @@ def faults(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def nightly(session: nox.Session) -> None:
-    """What the default of turbulence shows, trained in full: a few minutes on two cores."""
-    session.run("pytest", "-m", "nightly", "apps", "-n", "0", *session.posargs)
+    """What takes minutes: training in full, and fits to all of the measured data."""
+    session.run("pytest", "-m", "nightly", "apps", "packages", "-n", "0", *session.posargs)
 
 
 @nox.session(venv_backend="none")
@@ -174,7 +174,7 @@ def docs(session: nox.Session) -> None:
 @nox.session(python=OLDEST)
 def bench(session: nox.Session) -> None:
     """Every benchmark script (or those named), one after the other; fails when a bar is missed."""
-    install_members(session, "the-well>=1.2", f"torch=={PAIRS[-1][1]}")
+    install_members(session, "the-well>=1.2", "prosail>=2.0", f"torch=={PAIRS[-1][1]}")
     names = session.posargs or sorted(
         path.stem for path in (ROOT / "benchmarks").glob("bench_*.py")
     )

@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from nops_physics import AdvectionDiffusion, Pendulum
+from scipy.ndimage import convolve1d
 from torch.testing import assert_close
 
 
@@ -109,3 +111,26 @@ def test_order_in_time_of_transport(method, order):
     assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.2)
     with pytest.raises(ValueError, match="expected rk4 or euler"):
         AdvectionDiffusion(method="midpoint")
+
+
+def test_mirrored_in_space_it_is_advection_by_a_flipped_kernel():
+    """Phys-vae's generator flips its difference kernel: there advection runs the other way.
+
+    A kernel flipped by convolution is y_t = a y_xx + b y_x. Mirrored in space that is ours.
+    """
+    a, b = 0.05, 0.07
+    start = torch.rand(20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    start[0] = start[-1] = 0
+    bend, slope = np.array([1.0, -2.0, 1.0]) / 0.1**2, np.array([-1.0, 0.0, 1.0]) / 0.2
+    field, frames = start.numpy().copy(), [start.numpy().copy()]
+    for _ in range(49):
+        for _ in range(2):
+            diffused = a * convolve1d(field, bend, mode="constant")
+            field = field + 0.01 * (diffused - b * convolve1d(field, slope, mode="constant"))
+        frames.append(field.copy())
+    theirs = torch.from_numpy(np.stack(frames))
+    model = AdvectionDiffusion(advection=True)
+    ours = model(column(a, b), {"initial": start.flip(0)[None]}).reshape(50, 20)
+    assert_close(ours.flip(-1), theirs, rtol=1e-12, atol=1e-14)
+    plain = model(column(a, b), {"initial": start[None]}).reshape(50, 20)
+    assert (plain - theirs).abs().max() > 0.01
