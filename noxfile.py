@@ -115,8 +115,9 @@ def minimums(session: nox.Session, package: str) -> None:
 
 @nox.session(python=OLDEST)
 def peers(session: nox.Session) -> None:
-    """Our files, metrics and physics against independent packages (the_well, prosail, cutde)."""
-    others = ("the-well>=1.2", "prosail>=2.0", "cutde>=23.6.25")
+    """Our files, metrics, physics and rules on gradients against independent packages."""
+    gradients = ("torchjd[quadprog-projector]>=0.18,<0.19", "conflictfree>=0.1.8")
+    others = ("the-well>=1.2", "prosail>=2.0", "cutde>=23.6.25", *gradients)
     install_members(session, *others, f"torch=={PAIRS[-1][1]}")
     session.run("pytest", "-m", "peer", "-n", "0", *session.posargs)
 
