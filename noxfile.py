@@ -10,6 +10,7 @@ from pathlib import Path
 import nox
 
 ROOT = Path(__file__).parent
+AGGREGATORS = ("torchjd[quadprog-projector]>=0.18,<0.19", "conflictfree>=0.1.8")
 PACKAGES = sorted(path.name for path in (ROOT / "packages").iterdir())
 APPS = sorted(path.name for path in (ROOT / "apps").iterdir())
 MEMBERS = [f"packages/{name}" for name in PACKAGES] + [f"apps/{name}" for name in APPS]
@@ -116,8 +117,7 @@ def minimums(session: nox.Session, package: str) -> None:
 @nox.session(python=OLDEST)
 def peers(session: nox.Session) -> None:
     """Our files, metrics, physics and rules on gradients against independent packages."""
-    gradients = ("torchjd[quadprog-projector]>=0.18,<0.19", "conflictfree>=0.1.8")
-    others = ("the-well>=1.2", "prosail>=2.0", "cutde>=23.6.25", *gradients)
+    others = ("the-well>=1.2", "prosail>=2.0", "cutde>=23.6.25", *AGGREGATORS)
     install_members(session, *others, f"torch=={PAIRS[-1][1]}")
     session.run("pytest", "-m", "peer", "-n", "0", *session.posargs)
 
@@ -165,7 +165,7 @@ def docs(session: nox.Session) -> None:
 @nox.session(python=OLDEST)
 def bench(session: nox.Session) -> None:
     """Every benchmark script (or those named), one after the other; fails when a bar is missed."""
-    install_members(session, "the-well>=1.2", f"torch=={PAIRS[-1][1]}")
+    install_members(session, "the-well>=1.2", *AGGREGATORS, f"torch=={PAIRS[-1][1]}")
     names = session.posargs or sorted(
         path.stem for path in (ROOT / "benchmarks").glob("bench_*.py")
     )
