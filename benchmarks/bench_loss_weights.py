@@ -53,24 +53,34 @@ def network() -> nn.Module:
     return nn.Sequential(*itertools.chain(*hidden), nn.Linear(WIDTH, 1))
 
 
-def training_step() -> Callable[[], None]:
-    """Forward, two derivatives, backward, optimiser."""
+def problem() -> tuple[nn.Module, Callable[[], dict[str, Tensor]]]:
+    """The network, and what computes its three terms."""
     model = network()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     points = torch.rand(2000, 2, requires_grad=True)
     initial, boundary = torch.rand(50, 2), torch.rand(50, 2)
 
     def slope(values: Tensor) -> Tensor:
         return torch.autograd.grad(values.sum(), points, create_graph=True)[0]
 
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
+    def losses() -> dict[str, Tensor]:
         u = model(points)
         first = slope(u)
         second = slope(first[:, 0])
         residual = first[:, 1] + u[:, 0] * first[:, 0] - VISCOSITY * second[:, 0]
         terms = [residual, model(initial), model(boundary)]
-        torch.stack([term.square().mean() for term in terms]).sum().backward()
+        return {n: term.square().mean() for n, term in zip(TERMS, terms, strict=True)}
+
+    return model, losses
+
+
+def training_step() -> Callable[[], None]:
+    """Forward, two derivatives, backward, optimiser."""
+    model, losses = problem()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(losses().values())).sum().backward()
         optimizer.step()
 
     return step

@@ -17,6 +17,7 @@ from nops_schedules.gradient import (
     GradientNormWeights,
     MomentumConFIG,
     PCGrad,
+    TorchJD,
     UPGrad,
 )
 
@@ -430,3 +431,18 @@ def test_refusals(toy):
         ConFIG(["a"]).load_state_dict(state)
     with pytest.raises(ValueError, match=r"'ConFIG'.*'MGDA'"):
         MGDA(["a"]).load_state_dict(ConFIG(["a"]).state_dict())
+
+
+def test_a_rule_of_anybodys_gets_the_products_of_the_rows_that_are_there(toy):
+    seen = []
+
+    def halves(gram):
+        seen.append(gram)
+        return torch.full((len(gram),), 0.5)
+
+    losses, params = toy.terms([*ROWS, (0.0, 0.0, 0.0)])
+    TorchJD(list(losses), halves).backward(losses, params)
+    assert seen[0].tolist() == [[18, -22], [-22, 38]]
+    assert params[0].grad.tolist() == [1, 1, 1]
+    with pytest.raises(TypeError, match="must be a weighting of torchjd"):
+        TorchJD(["a"], "upgrad")

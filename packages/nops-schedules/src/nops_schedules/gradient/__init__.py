@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nops_schedules.gradient._aggregators import CAGrad as CAGrad
     from nops_schedules.gradient._aggregators import ConFIG as ConFIG
     from nops_schedules.gradient._aggregators import PCGrad as PCGrad
+    from nops_schedules.gradient._aggregators import TorchJD as TorchJD
     from nops_schedules.gradient._aggregators import UPGrad as UPGrad
     from nops_schedules.gradient._backward import gradient_stats as gradient_stats
     from nops_schedules.gradient._backward import jacobian as jacobian
@@ -44,6 +45,7 @@ _MODULES = {
     "PCGrad": "_aggregators",
     "ResidualAttention": "_pointwise",
     "SelfAdaptive": "_pointwise",
+    "TorchJD": "_aggregators",
     "UPGrad": "_aggregators",
     "UncertaintyWeights": "_uncertainty",
     "WithPointwise": "_with_pointwise",
@@ -67,6 +69,7 @@ __all__ = [
     "PCGrad",
     "ResidualAttention",
     "SelfAdaptive",
+    "TorchJD",
     "UPGrad",
     "UncertaintyWeights",
     "WithPointwise",

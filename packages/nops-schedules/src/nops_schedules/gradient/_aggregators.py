@@ -276,6 +276,46 @@ class UPGrad(Aggregator):
         return _rules.upgrad(products)
 
 
+@final
+class TorchJD(Aggregator):
+    """A rule of torchjd: any of its weightings that go by the Gram matrix of the gradients.
+
+    It is given the inner products of the gradients that are not zero, `[m, m]` in float64 on the host, and returns
+    m coefficients. What such an object remembers of its own (NashMTL) begins anew when a run goes on.
+
+    Args:
+        loss_names: As of all aggregators.
+        weighting: Such as `torchjd.aggregation.DualProjWeighting()`.
+        base: As of all aggregators.
+
+    Raises:
+        TypeError: If `weighting` is not to be called.
+
+    Source:
+        Quinton and Rey, *Jacobian Descent for Multi-Objective Optimization*, arXiv 2406.16232.
+    """
+
+    def __init__(
+        self,
+        loss_names: Names,
+        weighting: Any,
+        *,
+        base: Any = None,
+    ) -> None:
+        super().__init__(loss_names, base=base)
+        if not callable(weighting):
+            raise TypeError(
+                f"weighting must be a weighting of torchjd by Gram matrices, got {weighting!r}."
+            )
+        self._weighting = weighting
+
+    def __repr__(self) -> str:
+        return f"TorchJD({list(self.terms)}, {self._weighting!r})"
+
+    def _joined(self, products: Float[Tensor, "m m"], *, count: int) -> Float[Tensor, " m"]:
+        return self._weighting(products).to(products)
+
+
 def _check_base(base: Any, terms: Mapping[str, float]) -> None:
     if missing := [name for name in terms if name not in base.terms]:
         raise ValueError(f"base has no terms {missing}; it has {list(base.terms)}.")
