@@ -36,7 +36,7 @@ def test_a_run_ends_with_scores_and_a_report(trained: Path) -> None:
     page = (trained / "report.html").read_text()
     for words in ("Spectral radius", "gradient norm", "cosine with", "weight clamped", "PI_loss1"):
         assert words in page, words
-    assert {path.stem for path in (trained / "plots").iterdir()} == {"solution", "training"}
+    assert {path.stem for path in (trained / "plots").iterdir()} == {"solution", "step", "training"}
     events = [event for event in read_events(trained) if event["event"] == "train"]
     first, last = events[0], events[-1]
     assert set(first["weight"].values()) == {1.0}  # until the first epoch is over
