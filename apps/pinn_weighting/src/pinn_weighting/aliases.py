@@ -59,7 +59,7 @@ def _channels(value: int | list[int]) -> Settings:
     widths = [value] if isinstance(value, int) else value
     if not widths or len(set(widths)) != 1:
         raise ValueError(f"expected one width in all layers; found {value}")
-    layers = {} if isinstance(value, int) else {"model.layers": len(widths)}
+    layers = {"model.layers": len(widths)} if len(widths) > 1 else {}
     return {"model.hidden": widths[0], **layers}
 
 

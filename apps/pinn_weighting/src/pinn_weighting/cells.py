@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import yaml
 from nops_train import InputError, parse_config
 
 from pinn_weighting.aliases import ALIASES
@@ -73,7 +74,7 @@ class Cell:
 def arms_of(config: PinnConfig) -> list[Arm]:
     """Every scheme with every value of the varied keys that it has."""
     found: dict[str, Arm] = {}
-    keys = {_own_key(key): values for key, values in config.compare.vary.items()}
+    keys = dict(_varied(text) for text in config.compare.vary)
     for scheme in config.compare.schemes:
         for values in itertools.product(*keys.values()):
             varied = dict(zip(keys, values, strict=True))
@@ -81,6 +82,12 @@ def arms_of(config: PinnConfig) -> list[Arm]:
             arm = Arm(scheme=scheme, varied=kept)
             found.setdefault(arm.label, arm)
     return list(found.values())
+
+
+def _varied(text: str) -> tuple[str, list[Any]]:
+    """A key and its values, of `KEY=VALUE,VALUE`."""
+    key, _, values = text.partition("=")
+    return _own_key(key), [yaml.safe_load(value) for value in values.split(",")]
 
 
 def _own_key(key: str) -> str:

@@ -2,6 +2,9 @@
 
 import multiprocessing
 import os
+import signal
+import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import redirect_stdout
@@ -25,6 +28,8 @@ from pinn_weighting.config import PinnConfig
 from pinn_weighting.report_study import print_tables, report_study
 from pinn_weighting.study_scores import chosen_factors, equal_time_cells
 
+GRACE = 30.0  # seconds to save in
+
 Job = tuple[str, dict[str, Any], str]
 
 
@@ -36,6 +41,8 @@ def compare_runs(config: PinnConfig, call: Invocation) -> None:
     """
     if join_world().active:
         raise InputError("compare runs its own processes; start it without torchrun")
+    if call.name == call.preset:  # the run of that name has a report of its own
+        call.name = "compare" if call.preset == "default" else f"compare_{call.preset}"
     study = open_study(call)
     config = study_config(config, study, call)
     resume = "auto" if call.resume == "never" else call.resume
@@ -100,7 +107,7 @@ class Runner:
 
     def _in_parallel(self, jobs: list[Job], workers: int) -> None:
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=one_thread)
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker)
         try:
             futures = [pool.submit(train_cell, self._study.path, job) for job in jobs]
             for number, future in enumerate(as_completed(futures), 1):
@@ -124,11 +131,21 @@ def is_done(folder: Path) -> bool:
     return "metrics" in summary or summary.get("status") == "diverged"
 
 
-def one_thread() -> None:
-    """Each process computes on one processor."""
+def begin_worker() -> None:
+    """Each process computes on one processor, and saves and stops when the one that started it is gone."""
     import torch
 
     torch.set_num_threads(1)
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+
+
+def _stop_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)  # an engine at work saves
+    time.sleep(GRACE)
+    os._exit(1)  # the next job would never come
 
 
 def train_cell(study: Path, job: Job) -> str:

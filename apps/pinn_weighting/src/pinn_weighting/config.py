@@ -1,7 +1,7 @@
 """The configuration of the app: one frozen model, validated once, apart from construction."""
 
 import difflib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from nops_train import Config, TrainConfig
 from pydantic import Field, TypeAdapter, field_validator, model_validator
@@ -236,8 +236,9 @@ class CompareConfig(Config):
     workers: int | None = Field(
         default=None, ge=1, description="Processes; null: one per processor."
     )
-    vary: dict[str, tuple[Any, ...]] = Field(
-        default={}, description="Values of further keys, each with each scheme."
+    vary: tuple[str, ...] = Field(
+        default=(),
+        description="Values of further keys, such as weighting.eps=1e-8,1e-6, with each scheme.",
     )
 
     @field_validator("schemes")
@@ -248,6 +249,15 @@ class CompareConfig(Config):
                 near = difflib.get_close_matches(name, SCHEMES, n=1)
                 advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(SCHEMES)}"
                 raise ValueError(f"{name}: unknown scheme; {advice}")
+        return value
+
+    @field_validator("vary")
+    @classmethod
+    def _assigns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            key, equals, values = text.partition("=")
+            if not (key and equals and values):
+                raise ValueError(f"expected KEY=VALUE,VALUE; found {text}")
         return value
 
     @field_validator("problems", "schemes", "fixed_grid", "budget")

@@ -34,6 +34,8 @@ class Evaluation:
         cosine: Of the gradients of the terms that are on, pairwise, at the end.
         norm: Their 2-norms.
         terms: Their names.
+        steps: On the chain, increments of u and v in one held-out step, `[2, node]`, over the root mean
+            square of Runge-Kutta's; of "Runge-Kutta" and of "network".
     """
 
     scores: dict[str, float]
@@ -43,6 +45,7 @@ class Evaluation:
     terms: list[str]
     cosine: list[list[float]] = field(default_factory=list)
     norm: list[float] = field(default_factory=list)
+    steps: dict[str, Tensor] = field(default_factory=dict)
 
 
 def evaluate_problem(
@@ -114,7 +117,17 @@ def _of_chain(
     shown = [x[::stride, :, :1].transpose(0, 1) for x in (own, true)]
     times = (torch.arange(len(true)) + 1)[::stride] * config.physics.dt
     lines = [problem.chain.x.float(), times.float()]
-    return Evaluation(scores=scores, pred=shown[0], target=shown[1], lines=lines, **stats)
+    steps = _increments(pred[0], held.target[0], held.state[0])
+    return Evaluation(
+        scores=scores, pred=shown[0], target=shown[1], lines=lines, steps=steps, **stats
+    )
+
+
+def _increments(pred: Tensor, target: Tensor, state: Tensor) -> dict[str, Tensor]:
+    before = state[:, :2]
+    true, own = (target - before).T, (pred - before).T
+    size = true.square().mean(-1, keepdim=True).sqrt()
+    return {"Runge-Kutta": true / size, "network": own / size}
 
 
 def rollouts(config: PinnConfig, problem: ChainProblem, model: Any) -> tuple[Tensor, Tensor]:

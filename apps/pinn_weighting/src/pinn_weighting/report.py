@@ -94,6 +94,18 @@ def _solution_section(report: Report, config: PinnConfig, evaluation: Evaluation
             "where its distance in u passes the root mean square size of the truth. "
             "`increment_error` is ‖û − u_RK‖ / ‖u_RK − u‖ of single steps from held-out states."
         )
+        line = evaluation.lines[0]
+        figure = plot_profiles(
+            evaluation.steps,
+            lead_times=[1, 2],
+            spacing=float(line[1] - line[0]),
+            field_name="increment / its RMS",
+        )
+        report.add_figure(
+            figure,
+            name="step",
+            caption="One step from a held-out state: increments of u, then of v.",
+        )
     if evaluation.pred.dim() == 2:
         line = evaluation.lines[0]
         figure = plot_profiles(

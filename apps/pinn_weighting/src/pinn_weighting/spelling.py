@@ -70,7 +70,7 @@ def _one(name: str, value: str) -> list[str]:
 
 def _compared(words: Sequence[str]) -> list[str]:
     """Comma lists become schemes, and values of further keys."""
-    found = ["compare", '--compare.problems=["wave_chain"]']
+    found, varied = ["compare", '--compare.problems=["wave_chain"]'], []
     for word in words:
         if not _is_override(word):
             found.append(word)
@@ -82,10 +82,10 @@ def _compared(words: Sequence[str]) -> list[str]:
             quoted = ", ".join(f'"{scheme}"' for scheme in dict.fromkeys(schemes))
             found.append(f"--compare.schemes=[{quoted}]")
         elif len(parts) > 1:
-            found.append(f"--compare.vary.{name}=[{', '.join(parts)}]")
+            varied.append(f'"{name}={value}"')
         else:
             found += _one(name, value)
-    return found
+    return [*found, *([f"--compare.vary=[{', '.join(varied)}]"] if varied else [])]
 
 
 __all__ = ["GROUPS", "translated"]

@@ -1,0 +1,207 @@
+"""A run end to end, every weighting on points, and what a comparison says."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from nops_train import RunFolder, Study, read_events
+from pinn_weighting.cli import main
+from pinn_weighting.comparison import train_cell
+from pinn_weighting.config_weighting import POINTWISE, SCHEMES, named_section
+from pinn_weighting.evaluation import load_evaluation
+from pinn_weighting.study_scores import (
+    chosen_factors,
+    equal_time_cells,
+    groups_of,
+    rows_of,
+    winner_sentence,
+)
+from pinn_weighting.training import Parts, measure_first
+from pinn_weighting.weightings import JOINED, passes
+
+Make = Callable[..., Any]
+STILL = {"fixed", "tuned", "dwa", "auto", "momentum_config", *JOINED, *POINTWISE}
+
+
+def test_a_run_ends_with_scores_and_a_report(trained: Path) -> None:
+    summary = json.loads((trained / "summary.json").read_text())
+    assert summary["status"] == "completed"
+    names = {"error", "increment_error_u", "increment_error_v", "u_mae", "v_mae"}
+    names |= {"first_step_above_1", "spectral_radius"}
+    assert set(summary["metrics"]) == names
+    page = (trained / "report.html").read_text()
+    for words in ("Spectral radius", "gradient norm", "cosine with", "weight clamped", "PI_loss1"):
+        assert words in page, words
+    assert {path.stem for path in (trained / "plots").iterdir()} == {"solution", "step", "training"}
+    events = [event for event in read_events(trained) if event["event"] == "train"]
+    first, last = events[0], events[-1]
+    assert set(first["weight"].values()) == {1.0}  # until the first epoch is over
+    assert last["weight"] != first["weight"]
+    assert set(last["raw"]) == {"PI_loss1", "PI_loss2", "RK4_loss1", "RK4_loss2"}
+
+
+def test_evaluate_and_report_write_the_same_again(trained: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    scores = load_evaluation(RunFolder.at(copy)).scores
+    for name in ("evaluation.pt", "report.html"):
+        (copy / name).unlink()
+    assert main(["report", str(copy)]) == 2
+    assert main(["evaluate", str(copy)]) == 0
+    again = load_evaluation(RunFolder.at(copy)).scores
+    assert {k: v for k, v in again.items() if v == v} == {k: v for k, v in scores.items() if v == v}
+    (copy / "report.html").unlink()
+    assert main(["report", str(copy)]) == 0
+    assert (copy / "report.html").is_file()
+
+
+@pytest.mark.filterwarnings("ignore:.*(clamped|not far above)")
+@pytest.mark.parametrize("scheme", [name for name in SCHEMES if name != "tuned"])
+def test_every_weighting_trains_and_the_adaptive_ones_move(
+    scheme: str, points_config: Make, tmp_path: Path
+) -> None:
+    name = "heat" if scheme == "causal" else "poisson"
+    section = {"weighting": named_section(scheme, name)}
+    config = points_config(name, **section)
+    line = train_cell(tmp_path / "study", (scheme, config.model_dump(mode="json"), "auto"))
+    assert "error" in line
+    run = RunFolder.at(tmp_path / "study" / scheme)
+    assert run.summary()["steps"] == 4
+    weights = [e["weight"] for e in read_events(run.path) if e["event"] == "train"]
+    assert (weights[-1] != dict.fromkeys(weights[-1], 1.0)) == (scheme not in STILL)
+
+
+def test_a_stage_ends_at_its_step(points_config: Make, tmp_path: Path) -> None:
+    stages = [
+        {"until": 2, "weighting": {"kind": "gradient_norm", "every": 1}},
+        {"until": None, "weighting": {"kind": "constant"}},
+    ]
+    config = points_config("poisson", weighting={"kind": "stages", "stages": stages})
+    train_cell(tmp_path / "s", ("r", config.model_dump(mode="json"), "auto"))
+    events = [e for e in read_events(tmp_path / "s" / "r") if e["event"] == "train"]
+    assert [e["weight"] == {"pde": 1.0, "bc": 1.0} for e in events] == [False, False, True, True]
+
+
+def test_measured_batches_set_the_weights_before_the_first_step(points_config: Make) -> None:
+    parts = Parts.of(points_config("poisson", train={"measure_batches": 2}))
+    before = parts.chosen.weighting.weights(epoch=0, step=0)
+    measure_first(parts, torch.device("cpu"))
+    after = parts.chosen.weighting.weights(epoch=0, step=0)
+    assert before == {"pde": 1.0, "bc": 1.0}
+    batch = parts.problem.sample
+    losses = parts.task.losses(batch, epoch=0, step=0, active=frozenset(after))
+    weighted = [after[name] * value.item() for name, value in losses.items()]
+    assert weighted[0] == pytest.approx(weighted[1], rel=1e-4)
+
+
+def test_backward_passes_are_counted_as_they_are_made(points_config: Make) -> None:
+    def of(scheme: str) -> float:
+        config = points_config("poisson", weighting=named_section(scheme, "poisson"))
+        return passes(config.weighting, 2, config)
+
+    assert of("fixed") == of("relobralo") == of("self_adaptive") == of("momentum_config") == 1
+    assert of("config") == 2
+    assert of("gradient_norm") == of("lra") == 1.02  # two of every hundred
+    assert of("ntk") == pytest.approx(1.14)  # twelve points and two ends every hundred
+
+
+def test_a_comparison_runs_in_parallel_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [
+        *("compare", "--name=c", "--compare.schemes=[fixed, tuned, config]", "--compare.seeds=1"),
+        *("--compare.steps=4", "--compare.fixed_grid=[1, 100]", "--compare.workers=2"),
+        *(
+            "--problem.name=poisson",
+            "--problem.points.pde=12",
+            "--evaluate.points=10",
+            "--train.device=cpu",
+        ),
+        *("--model.hidden=8", "--model.layers=1", "--compare.budget=[steps]"),
+    ]
+    assert main(words) == 0
+    study = Study(tmp_path / "runs/pinn-weighting/c")
+    names = {"poisson_fixed_s0", "poisson_config_s0", "poisson_tuned_s0"}
+    grid = {f"poisson_tuned_x{factor}_s1000_grid" for factor in (1, 100)}
+    assert {run.name for run in study.children()} == names | grid
+    assert "poisson_fixed_s0" in capsys.readouterr().out
+    held = study.read()["cells"]["poisson_tuned_s0"]
+    assert held["factor"] in (1, 100)
+    tuned = RunFolder.at(study.path / "poisson_tuned_s0").config
+    assert tuned["loss"]["bc"] == held["factor"]
+    assert tuned["loss"]["pde"] == 1
+    page = study.report.read_text()
+    assert "At equal steps, poisson:" in page
+    assert main(words) == 0  # complete: nothing is trained again
+    assert "poisson_fixed_s0" not in capsys.readouterr().out
+    assert main(["report", str(study.path)]) == 0
+
+
+def held_study(**errors: tuple[float, ...]) -> dict[str, Any]:
+    """A comparison as it is stored: arms with their errors; times of a step as below."""
+    times = {"fixed": 1.0, "tuned": 1.02, "config": 2.0, "relobralo": 1.0}
+    cells, runs = {}, {}
+
+    def add(name: str, error: float, **cell: Any) -> None:
+        cells[name] = {"problem": "poisson", "steps": 1500, **cell}
+        runs[name] = {
+            "metrics": {"error": error},
+            "validation_error": error,
+            "steps": 1500,
+            "seconds": 3.0,
+            "step_seconds": times[cell["arm"]],
+        }
+
+    for arm, values in errors.items():
+        for seed, error in enumerate(values):
+            factor = {"factor": 100.0} if arm == "tuned" else {}
+            add(f"{arm}{seed}", error, arm=arm, seed=seed, **factor)
+    for factor, error in ((1.0, 0.5), (10.0, 0.1), (100.0, 0.01), (1000.0, float("nan"))):
+        add(f"x{factor}", error, arm="tuned", seed=1000, budget="grid", factor=factor)
+    return {"cells": cells, "runs": runs}
+
+
+def test_the_grid_chooses_by_validation_and_its_cost_is_shown() -> None:
+    study = held_study(tuned=(0.001, 0.002, 0.003), config=(0.005, 0.01, 0.02))
+    assert chosen_factors(study) == {("poisson", "tuned"): 100.0}
+    rows = rows_of(groups_of(study, budget="steps"), "poisson")
+    assert [row["arm"] for row in rows] == ["tuned (x100)", "config"]
+    assert rows[0]["error"] == "0.002 [0.001, 0.003]"
+    assert (rows[0]["tuning"], rows[1]["tuning"]) == (12.0, None)
+
+
+def test_the_sentence_names_the_winner_and_says_so_where_fixed_weights_win() -> None:
+    study = held_study(tuned=(0.002,), config=(0.01,), fixed=(0.5,))
+    told = winner_sentence(groups_of(study, budget="steps"), "poisson", budget="steps")
+    assert told == (
+        "At equal steps, poisson: fixed weights win, tuned over a grid that cost 12 s (factor 100), with "
+        "a median error of 0.002; the best without, config, has 0.01, 5 times as much."
+    )
+    study = held_study(tuned=(0.02,), config=(0.01,))
+    told = winner_sentence(groups_of(study, budget="steps"), "poisson", budget="steps")
+    assert told.endswith(
+        "config wins with a median error of 0.01; tuned fixed weights have 0.02, 2 times as much."
+    )
+    study = held_study(fixed=(0.02,), config=(0.1,))
+    assert "fixed weights win as they stand" in winner_sentence(
+        groups_of(study, budget="steps"), "poisson", budget="steps"
+    )
+
+
+def test_equal_time_gives_a_slow_scheme_fewer_steps_and_shares_runs_of_equal_speed(
+    points_config: Make,
+) -> None:
+    study = held_study(fixed=(0.5,), config=(0.01,), relobralo=(0.1,))
+    config = points_config("poisson")
+    config = config.model_copy(
+        update={"compare": config.compare.model_copy(update={"steps": 1500})}
+    )
+    cells = equal_time_cells(study, config)
+    assert [(cell.arm, cell.steps, cell.budget) for cell in cells] == [("config", 750, "time")]
+    arms = {group.arm for group in groups_of(study, budget="time")}
+    assert arms == {"fixed", "config", "relobralo"}
