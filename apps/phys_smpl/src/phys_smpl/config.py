@@ -115,8 +115,11 @@ class EvaluateConfig(Config):
 
     checkpoint: Literal["best", "last"] = Field("best", description="Which weights are scored.")
     samples: int = Field(256, ge=2, description="Draws from each posterior.")
-    oracle_starts: int = Field(
-        8, ge=0, description="Starts of the best fit of the physics to each observation; 0: none."
+    oracle_starts: int | None = Field(
+        None,
+        ge=0,
+        description="Starts of the best fit of the physics to each observation; 0: none; null: 8, but "
+        "none for inform, where it takes hours.",
     )
     oracle_steps: int = Field(1200, ge=1, description="Its steps from each start.")
     oracle_rows: int | None = Field(
@@ -166,6 +169,13 @@ class PhysConfig(Config):
     def pretrain(self) -> int:
         """Epochs of pretraining: without physics there is nothing to simulate."""
         return self.phases.epochs_pretrain if self.model.has_physics else 0
+
+    @property
+    def oracle_starts(self) -> int:
+        """Starts of the best fit of the physics; 0 for none."""
+        if self.evaluate.oracle_starts is not None:
+            return self.evaluate.oracle_starts
+        return 0 if self.problem == "inform" else 8
 
     @model_validator(mode="after")
     def _training_is_left(self) -> "PhysConfig":

@@ -299,7 +299,7 @@ def baselines(config: PhysConfig, bundle: Bundle, model: PhysicsVAE) -> dict[str
     ranks = sorted({min(k, most) for k in (0, aux, physics, physics + aux)})
     found = pca_baseline(train, test, ranks=ranks)
     named = {"mean" if k == 0 else f"pca_{k}": value for k, value in found.items()}
-    if config.evaluate.oracle_starts:
+    if config.oracle_starts:
         named["oracle"] = oracle_error(config, bundle, model)
     return named
 
@@ -319,7 +319,7 @@ def oracle_error(config: PhysConfig, bundle: Bundle, model: PhysicsVAE) -> float
         decode,
         x,
         dim=model.physics_dim,
-        starts=settings.oracle_starts,
+        starts=config.oracle_starts,
         steps=settings.oracle_steps,
     )
     return found.error.double().mean().item()
