@@ -26,6 +26,10 @@ nox.options.error_on_missing_interpreters = True
 nox.options.sessions = ["tests"]
 
 
+# Processes that the sessions start read compiled files; each would compile its imports anew otherwise.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
 def widen_pyenv() -> None:
     """Let all of pyenv's interpreters be found, where it puts only one on PATH.
 

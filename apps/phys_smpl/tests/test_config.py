@@ -184,7 +184,6 @@ def test_a_file_of_the_original_and_yaml_give_one_config(
                     "early_stop_patience": 30,
                     "cosine_epochs": 120,
                 },
-                "evaluate": {"oracle_starts": 8, "oracle_rows": 256},
             }
         )
     )

@@ -248,3 +248,39 @@ def test_reflectances_of_another_scaler_are_refused(
     data |= {f"x_{name}": str(tmp_path / f"{name}.npy") for name in ("mean", "scale")}
     with pytest.raises(InputError, match="data scaled with another scaler"):
         open_bundle(settle_data(config(problem="inform", data=data)))
+
+
+def test_known_angles_are_read_checked_and_lent_to_simulations(
+    measured: Callable[[str], Path], tmp_path: Path
+) -> None:
+    constants = (measured("rtm") / "prospect_pro.txt").read_text()
+    (tmp_path / "prospect_pro.txt").write_text(constants)
+    bands = ["B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"]
+    values = np.random.default_rng(0).uniform(0.1, 0.4, size=(4, 11))
+    angles = np.array([[20.0], [30.0], [40.0], [89.0]])
+    write_tables(tmp_path, np.hstack([values, angles]), columns=[*bands, "tts"])
+    bundle = opened(tmp_path, problem="inform")
+    assert bundle.splits["train"].inputs["tts"].tolist() == [20, 30, 40, 89]
+    settings = settle_data(config(problem="inform", data={"path": str(tmp_path)}))
+    model = build_model(settings, bundle)
+    task, seen = build_task(settings, model), []
+    whole = model.physics.forward
+    model.physics.forward = lambda p, i=None: seen.append(i["tts"].tolist()) or whole(p, i)
+    batch = {"x": bundle.splits["train"].x, "input_tts": bundle.splits["train"].inputs["tts"]}
+    task.losses(batch, epoch=0, step=0, active=frozenset({"bootstrap"}))
+    assert seen == [[20, 30, 40, 89]]
+    angles[2] = 95.0
+    write_tables(tmp_path, np.hstack([values, angles]), columns=[*bands, "tts"])
+    with pytest.raises(InputError, match=r"'tts': 1 of 4 rows outside 0 to 90 degrees.*is 95"):
+        opened(tmp_path, problem="inform")
+
+
+def test_proteins_need_a_file_that_has_them(
+    measured: Callable[[str], Path], tmp_path: Path
+) -> None:
+    rows = (measured("rtm") / "prospect_pro.txt").read_text().splitlines()
+    without = tmp_path / "without.txt"
+    without.write_text("\n".join("\t".join(row.split()[:8]) for row in rows))
+    physics = {"spectra": str(without), "version": "PRO"}
+    with pytest.raises(InputError, match="lack proteins"):
+        make_physics(config(problem="inform", physics=physics), Beside())

@@ -26,6 +26,7 @@ from torch import Tensor
 
 PROBE_INITIALS, PROBE_PARAMETERS = 4, 8
 CORRELATION_THRESHOLD = 0.8
+SHUFFLED = ("parameters", "initial")
 
 Rollout = Callable[[Tensor, Tensor], Tensor]
 
@@ -169,9 +170,9 @@ def evaluate_model(
     pred = rollout(initial, parameters)
     shown = choose_shown(pred, target)
     options: dict[str, Any] = {"spatial_dims": spatial_dims, "bootstrap": bootstrap}
-    shuffled = [
+    shuffled: list[Any] = [
         name
-        for name, given in (("parameters", parameters), ("initial", initial))
+        for name, given in zip(SHUFFLED, (parameters, initial), strict=True)
         if given.numel() and len(given) > 1 and bool((given != given[:1]).any())
     ]
     return Evaluation(

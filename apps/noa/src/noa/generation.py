@@ -141,9 +141,10 @@ def _facts_on_disk(folder: Path) -> dict[str, Any]:
 def stored_domain(path: str) -> str | None:
     """The domain that a generated folder says it holds; None for any other."""
     try:
-        return stored_attributes(path).get("domain")
+        domain = stored_attributes(path).get("domain")
     except (LayoutError, OSError):
         return None  # the reader says what is wrong when the data are opened
+    return domain if isinstance(domain, str) else None
 
 
 def ensure_data(config: NoaConfig) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from nops_models import UAFNO
 from nops_train import (
     Engine,
     Invocation,
@@ -82,9 +83,7 @@ def evaluate_run(config: NoaConfig, call: Invocation) -> Evaluation:
     return _evaluate(run, config, bundle, model)
 
 
-def _evaluate(
-    run: RunFolder, config: NoaConfig, bundle: Bundle, model: torch.nn.Module
-) -> Evaluation:
+def _evaluate(run: RunFolder, config: NoaConfig, bundle: Bundle, model: UAFNO) -> Evaluation:
     print("Evaluating on held-out trajectories…", flush=True)
     load_weights(model, run.path)
     model.eval()

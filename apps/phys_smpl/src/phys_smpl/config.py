@@ -134,10 +134,11 @@ class EvaluateConfig(Config):
         default="best", description="Which weights are scored."
     )
     samples: int = Field(default=256, ge=2, description="Draws from each posterior.")
-    oracle_starts: int = Field(
-        default=8,
+    oracle_starts: int | None = Field(
+        default=None,
         ge=0,
-        description="Starts of the best fit of the physics to each observation; 0: none.",
+        description="Starts of the best fit of the physics to each observation; 0: none; null: 8, but "
+        "none for inform, where it takes hours.",
     )
     oracle_steps: int = Field(default=1200, ge=1, description="Its steps from each start.")
     oracle_rows: int | None = Field(
@@ -195,6 +196,13 @@ class PhysConfig(Config):
     def pretrain(self) -> int:
         """Epochs of pretraining: without physics there is nothing to simulate."""
         return self.phases.epochs_pretrain if self.model.has_physics else 0
+
+    @property
+    def oracle_starts(self) -> int:
+        """Starts of the best fit of the physics; 0 for none."""
+        if self.evaluate.oracle_starts is not None:
+            return self.evaluate.oracle_starts
+        return 0 if self.problem == "inform" else 8
 
     @model_validator(mode="after")
     def _training_is_left(self) -> "PhysConfig":

@@ -117,7 +117,7 @@ def _of_arrays(config: PhysConfig, folder: Path) -> Bundle:
     mean, scale = _statistics(config, arrays["train"]["x"], beside=None)
     names = tuple(facts.get("parameter_names", ()))
 
-    def split(held: Mapping[str, np.ndarray]) -> Split:
+    def made(held: Mapping[str, np.ndarray]) -> Split:
         inputs = {
             name: _float(held[f"input_{name}"])
             for name in _input_names(config, physics, [k.removeprefix("input_") for k in held])
@@ -128,7 +128,7 @@ def _of_arrays(config: PhysConfig, folder: Path) -> Bundle:
 
     return Bundle(
         physics=physics,
-        splits={name: split(held) for name, held in arrays.items()},
+        splits={name: made(held) for name, held in arrays.items()},
         mean=_float(mean),
         scale=_float(scale),
         channels=tuple(physics.output_names),

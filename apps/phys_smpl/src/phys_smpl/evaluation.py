@@ -88,8 +88,9 @@ class Evaluation:
     def from_plain(cls, plain: dict[str, Any]) -> "Evaluation":
         """The evaluation that `as_plain` gave."""
         tuples = ("channels", "units", "parameters", "parameter_units")
-        held = {field.name: plain[field.name] for field in fields(cls)}
-        return cls(**{k: tuple(v) if k in tuples else v for k, v in held.items()})
+        held: dict[str, Any] = {field.name: plain[field.name] for field in fields(cls)}
+        held |= {name: tuple(held[name]) for name in tuples}
+        return cls(**held)
 
     def summary(self) -> dict[str, float]:
         """The model's figures for `summary.json`."""
@@ -299,7 +300,7 @@ def baselines(config: PhysConfig, bundle: Bundle, model: PhysicsVAE) -> dict[str
     ranks = sorted({min(k, most) for k in (0, aux, physics, physics + aux)})
     found = pca_baseline(train, test, ranks=ranks)
     named = {"mean" if k == 0 else f"pca_{k}": value for k, value in found.items()}
-    if config.evaluate.oracle_starts:
+    if config.oracle_starts:
         named["oracle"] = oracle_error(config, bundle, model)
     return named
 
@@ -319,7 +320,7 @@ def oracle_error(config: PhysConfig, bundle: Bundle, model: PhysicsVAE) -> float
         decode,
         x,
         dim=model.physics_dim,
-        starts=settings.oracle_starts,
+        starts=config.oracle_starts,
         steps=settings.oracle_steps,
     )
     return found.error.double().mean().item()

@@ -100,11 +100,16 @@ def make_equation(name: str) -> Equation:
     return _MAKERS[name]()
 
 
+def _known(source: Tensor | None) -> Tensor:
+    assert source is not None
+    return source
+
+
 def _poisson() -> Equation:
     exact = PoissonExact()
     return Equation(
         exact=exact,
-        residual=lambda u, x, f: {"pde": poisson_residual(u, x, source=f)},
+        residual=lambda u, x, f: {"pde": poisson_residual(u, x, source=_known(f))},
         source=exact.source,
     )
 
@@ -143,7 +148,7 @@ def _helmholtz() -> Equation:
     exact = HelmholtzExact()
     return Equation(
         exact=exact,
-        residual=lambda u, x, f: {"pde": helmholtz_residual(u, x, k=exact.k, source=f)},
+        residual=lambda u, x, f: {"pde": helmholtz_residual(u, x, k=exact.k, source=_known(f))},
         source=exact.source,
     )
 

@@ -14,8 +14,8 @@ Values = Mapping[str, Tensor]
 
 def relative_error(pred: Tensor, target: Tensor, *, reduction: Any = "mean") -> Tensor:
     """Relative L2 error of each field over all points, `[…, fields]`; their mean, or "none" for each."""
-    fields = (values.flatten(0, -2).double().mT[:, None] for values in (pred, target))
-    return relative_l2(*fields, spatial_dims=1, reduction=reduction)
+    found, true = (values.flatten(0, -2).double().mT[:, None] for values in (pred, target))
+    return relative_l2(found, true, spatial_dims=1, reduction=reduction)
 
 
 class PointTask:
@@ -79,9 +79,9 @@ class ChainTask:
         u_next, v_next = self.model(batch["state"]).unbind(-1)
         found: dict[str, Tensor] = {}
         if active & {"PI_loss1", "PI_loss2"}:
-            state = batch["state"].unbind(-1)
+            u, v, f = batch["state"].unbind(-1)
             r1, r2 = wave_step_residuals(
-                *state, u_next, v_next, **self._numbers, scheme=self._scheme
+                u, v, f, u_next, v_next, **self._numbers, scheme=self._scheme
             )
             found |= {"PI_loss1": r1.square().mean(), "PI_loss2": r2.square().mean()}
         u, v = batch["target"].unbind(-1)

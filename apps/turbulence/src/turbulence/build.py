@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from nops_data import (
@@ -159,7 +160,7 @@ def build_model(config: TurbulenceConfig, bundle: Bundle) -> StepModel:
         "embedding": settings.embedding,
         "base_channels": settings.base_channels,
     }
-    levels = {
+    levels: dict[str, Any] = {
         "encoder_levels": settings.encoder_levels,
         "blocks_per_level": settings.blocks_per_level,
     }

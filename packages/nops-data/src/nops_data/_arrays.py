@@ -37,7 +37,7 @@ def write_arrays(
     for split, arrays in splits.items():
         part = folder / f"{split}.npz.part"
         with part.open("wb") as file:
-            np.savez(file, **dict(arrays))
+            np.savez(file, allow_pickle=False, **dict(arrays))
         part.replace(folder / f"{split}.npz")
     part = folder / f"{FACTS}.part"
     part.write_text(json.dumps(dict(facts), indent=1) + "\n", encoding="utf-8")

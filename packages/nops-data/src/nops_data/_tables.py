@@ -140,7 +140,7 @@ def read_ranges(
 
 
 def _range(path: Path | str, name: str, entry: Any) -> tuple[float, float]:
-    ends = [entry.get(key) for key in ("min", "max")] if isinstance(entry, dict) else []
+    ends: list[Any] = [entry.get(key) for key in ("min", "max")] if isinstance(entry, dict) else []
     if len(ends) != 2 or not all(_is_finite(end) for end in ends) or not ends[0] < ends[1]:
         raise layout_error(path, name, found=entry, expected="min < max, two numbers")
     return float(ends[0]), float(ends[1])
@@ -159,7 +159,7 @@ def read_stations(path: Path | str) -> dict[str, tuple[float, float]]:
 
 
 def _position(path: Path | str, name: str, entry: Any) -> tuple[float, float]:
-    found = [entry.get(key) for key in STATION_KEYS] if isinstance(entry, dict) else []
+    found: list[Any] = [entry.get(key) for key in STATION_KEYS] if isinstance(entry, dict) else []
     if len(found) != 2 or not all(_is_finite(value) for value in found):
         raise layout_error(path, name, found=entry, expected="numbers xE and yN, km")
     return float(found[0]), float(found[1])

@@ -51,7 +51,7 @@ def rk4_step(rhs: Callable[..., Any], y: State, *, dt: float, t: float | None = 
     k4 = rate(_moved(start, k3, dt), dt)
     rates = zip(start, k1, k2, k3, k4, strict=True)
     later = tuple(part + dt / 6 * (a + 2 * (b + c) + d) for part, a, b, c, d in rates)
-    return later[0] if isinstance(y, Tensor) else later
+    return later[0] if isinstance(y, Tensor) else later  # pyright: ignore[reportReturnType]
 
 
 def wave_step_residuals(

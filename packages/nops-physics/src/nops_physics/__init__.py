@@ -29,7 +29,8 @@ from nops_physics._mixture import DEFAULT_KINDS, initial_mixture
 from nops_physics._mogi import Mogi
 from nops_physics._okada import Okada
 from nops_physics._periodic_flow import Budget, PeriodicFlow
-from nops_physics._prospect import LeafOptics, Prospect
+from nops_physics._plates import LeafOptics
+from nops_physics._prospect import Prospect
 from nops_physics._random_conv import RandomConvOperator, SmoothSpec
 from nops_physics._random_field import random_field
 from nops_physics._registry import DOMAIN_NAMES, make_domain

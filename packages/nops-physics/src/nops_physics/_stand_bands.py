@@ -5,7 +5,7 @@ live for a few samples only; what is kept is the slope of each band by each row 
 backward or forward is then one small product, as often as it is asked for.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -76,7 +76,8 @@ class _Bands(torch.autograd.Function):
         ctx.save_for_forward(parts, output[1])
 
     @staticmethod
-    def vmap(info, in_dims: tuple, parts: Tensor, constants: BandConstants, sloped: bool):
+    def vmap(info, in_dims: tuple, *args: Any):
+        parts, constants, sloped = args
         return _Bands.apply(parts.movedim(in_dims[0], 0), constants, sloped), (0, 0)
 
     @staticmethod

@@ -120,7 +120,7 @@ class Stepper:
             rate: Learning rate, or None to leave the optimizer's own.
         """
         self.buffers.remember()
-        place = {"samples": samples or num_samples(batch), "epoch": epoch, "step": step}
+        place: Any = {"samples": samples or num_samples(batch), "epoch": epoch, "step": step}
         if self._finisher is not None and step >= self._finisher.first:
             return self._finish(self._finisher, batch, place)
         try:

@@ -182,7 +182,9 @@ def _start_group(local_rank: int) -> None:
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if has_cuda else "gloo",
-        store=dist.PrefixStore(f"nops/{attempt}", store),
+        store=dist.PrefixStore(  # pyright: ignore[reportPrivateImportUsage]
+            f"nops/{attempt}", store
+        ),
         rank=rank,
         world_size=size,
     )

@@ -313,7 +313,8 @@ class TorchJD(Aggregator):
         return f"TorchJD({list(self.terms)}, {self._weighting!r})"
 
     def _joined(self, products: Float[Tensor, "m m"], *, count: int) -> Float[Tensor, " m"]:
-        return self._weighting(products).to(products)
+        found: Any = self._weighting(products)
+        return found.to(products)
 
 
 def _check_base(base: Any, terms: Mapping[str, float]) -> None:
