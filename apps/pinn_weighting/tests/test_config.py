@@ -1,5 +1,7 @@
 """Presets, published spellings, and what is refused before anything is made."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,3 +149,8 @@ def test_what_a_weighting_refuses_leaves_no_run(
     assert main(["train", *words]) == 2
     assert "min_weight" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_line_answers_without_torch() -> None:
+    script = "import sys, pinn_weighting.cli as c; c.app(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -5,7 +5,12 @@ import pytest
 from nops_schedules import gradient, make_weighting, weighting_class, weighting_kinds
 
 TERMS = {"data": 1.0, "pde": 0.5, "off": 0.0}
-PARTS = {"Phases", "Stages", "FlexibleLossScheduler"}  # made of other weightings, or of a path
+PARTS = {
+    "Phases",
+    "Stages",
+    "FlexibleLossScheduler",
+    "WithPointwise",
+}  # made of others, or of a path
 
 
 def is_rule(owner, name):
