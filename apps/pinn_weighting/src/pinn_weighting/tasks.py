@@ -70,7 +70,7 @@ class ChainTask:
 
     def __init__(self, model: nn.Module, chain: WaveChain, *, scheme: str) -> None:
         self.model, self._scheme = model, scheme
-        self._numbers = {"dt": chain.dt, "dx": chain.dx, "c": chain.c, "k": chain.k}
+        self._numbers: dict[str, Any] = {"dt": chain.dt, "dx": chain.dx, "c": chain.c, "k": chain.k}
 
     def losses(
         self, batch: Values, *, epoch: int, step: int, active: frozenset[str]
