@@ -9,8 +9,9 @@ PARTS = {
     "Phases",
     "Stages",
     "FlexibleLossScheduler",
+    "TorchJD",
     "WithPointwise",
-}  # made of others, or of a path
+}  # made of others, of a path, or of another package's rule
 
 
 def is_rule(owner, name):

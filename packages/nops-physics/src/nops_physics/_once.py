@@ -1,6 +1,6 @@
 """A gradient that is computed with slopes made beforehand, and so has no gradient of its own."""
 
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -18,11 +18,11 @@ class _Once(torch.autograd.Function):
         pass
 
     @staticmethod
-    def backward(ctx, *grads: Tensor) -> NoReturn:
+    def backward(ctx, *grads: Any) -> NoReturn:
         raise RuntimeError("these forward models are differentiable once, not twice")
 
     @staticmethod
-    def jvp(ctx, *tangents: Tensor) -> NoReturn:
+    def jvp(ctx, *tangents: Any) -> NoReturn:
         raise RuntimeError("these forward models are differentiable once, not twice")
 
 

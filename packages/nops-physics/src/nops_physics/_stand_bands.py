@@ -81,12 +81,12 @@ class _Bands(torch.autograd.Function):
         return _Bands.apply(parts.movedim(in_dims[0], 0), constants, sloped), (0, 0)
 
     @staticmethod
-    def backward(ctx, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx, *grads: Any) -> tuple[Tensor, None, None]:
         gradient = (grads[0][..., None, :] @ _slopes(ctx))[..., 0, :]
         return once(gradient, grads[0], ctx.saved_tensors[0]), None, None
 
     @staticmethod
-    def jvp(ctx, *tangents: Tensor) -> tuple[Tensor, None]:
+    def jvp(ctx, *tangents: Any) -> tuple[Tensor, None]:
         slopes = _slopes(ctx)
         return (slopes @ tangents[0][..., None])[..., 0], None
 
