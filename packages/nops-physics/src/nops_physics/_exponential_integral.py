@@ -1,6 +1,7 @@
 """The exponential integral, and the light that a layer of absorbing matter takes from all sides."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,7 +72,7 @@ class _Absorbed(torch.autograd.Function):
         ctx.save_for_forward(output[1])
 
     @staticmethod
-    def backward(ctx, *grads: Tensor) -> Tensor:
+    def backward(ctx, *grads: Any) -> Tensor:
         slope, k = ctx.saved_tensors
         return once(grads[0] * slope, grads[0], k)
 

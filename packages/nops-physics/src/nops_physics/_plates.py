@@ -4,7 +4,7 @@ Slopes are made beside the values, from the same intermediate results: a leaf ha
 wavelength that vary, so that four slopes are cheaper than a pass backward, and less to keep.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -160,7 +160,7 @@ class _Pile(torch.autograd.Function):
         ctx.save_for_forward(*slopes, *inputs[:2])
 
     @staticmethod
-    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx, *grads: Any) -> tuple[Tensor | None, ...]:
         r_by, t_by, r_by_count, t_by_count, *inputs = ctx.saved_tensors
         by_count = grads[0] * r_by_count + grads[1] * t_by_count
         by_absorbed = grads[0] * r_by + grads[1] * t_by
@@ -168,7 +168,7 @@ class _Pile(torch.autograd.Function):
         return once(by_count, *of), once(by_absorbed, *of), None, None, None
 
     @staticmethod
-    def jvp(ctx, *tangents: Tensor) -> tuple[Tensor | None, ...]:
+    def jvp(ctx, *tangents: Any) -> tuple[Tensor | None, ...]:
         r_by, t_by, r_by_count, t_by_count, *_ = ctx.saved_tensors
         count, absorbed = tangents[:2]
         return (
