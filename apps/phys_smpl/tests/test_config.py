@@ -284,6 +284,15 @@ def test_generate_takes_one_folder(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--out and --data" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "word", ["lr_schedule=step", "lr_schedule=plateau", "lr_factor=0.5", "lbfgs_history=3"]
+)
+def test_rates_and_sizes_that_would_do_nothing_are_refused(word: str) -> None:
+    with pytest.raises(InputError, match=word.partition("=")[0]):
+        resolved(f"--train.{word}")
+    assert resolved("--train.lr_schedule=constant").train.lr_schedule == "constant"
+
+
 def test_a_dead_key_that_says_nothing_is_let_pass() -> None:
     config = parse_config(PhysConfig, {"model": {"aux_dim": 0}}, source="test")
     refuse_dead_keys(config, ["loss.gate", "model.prior", "train.epochs"])

@@ -154,3 +154,8 @@ def test_what_a_weighting_refuses_leaves_no_run(
 def test_the_command_line_answers_without_torch() -> None:
     script = "import sys, pinn_weighting.cli as c; c.app(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_keys_of_another_schedule_are_refused(resolved: Resolve) -> None:
+    with pytest.raises(InputError, match=r"train.lr_factor"):
+        resolved("train", "--train.lr_factor=0.5")

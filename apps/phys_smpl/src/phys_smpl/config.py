@@ -124,6 +124,13 @@ class PhysTrainConfig(TrainConfig):
                 raise ValueError(f"{name} has no effect on a model whose parts are called apart")
         if self.warmup_steps:
             raise ValueError("warmup_steps: the rate of pretraining is the initial one throughout")
+        if self.lr_schedule not in ("cosine", "constant"):
+            raise ValueError(
+                f"lr_schedule: expected cosine or constant here, found {self.lr_schedule}"
+            )
+        for name in ("lr_factor", "lr_step_epochs", "lr_patience"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} has no effect under a cosine or a constant rate")
         return self
 
 

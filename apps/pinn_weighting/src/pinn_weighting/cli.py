@@ -7,7 +7,16 @@ import sys
 from importlib.metadata import version
 from importlib.resources import files
 
-from nops_train import App, Command, Folders, Invocation, Needs, one_run, run_cli
+from nops_train import (
+    App,
+    Command,
+    Folders,
+    Invocation,
+    Needs,
+    one_run,
+    run_cli,
+    schedule_needs,
+)
 
 from pinn_weighting.aliases import ALIASES
 from pinn_weighting.config import PinnConfig
@@ -71,7 +80,7 @@ NEEDS = (
     ),
     Needs(key="train.measure_batches", other="weighting.kind", values=("adaptive",)),
     Needs(key="train.lr_baseline", other="train.scale_lr", values=(True,)),
-    Needs(key="train.warmup_steps", other="train.lr_schedule", values=("cosine",)),
+    *schedule_needs(),
     Needs(key="train.adam_eps", other="train.optimizer", values=("adamw", "adam")),
 )
 COMMANDS = (

@@ -191,6 +191,10 @@ class TrainConfig(Config):
         found = [name for name, is_set in clashes.items() if is_set]
         if found and self.lbfgs_from is not None:
             raise ValueError(f"lbfgs_from does not go with {' and '.join(found)}")
+        for name in ("lbfgs_max_iter", "lbfgs_history"):
+            default = type(self).model_fields[name].default
+            if self.lbfgs_from is None and getattr(self, name) != default:
+                raise ValueError(f"{name} has no effect without lbfgs_from")
         return self
 
     @model_validator(mode="after")
