@@ -53,9 +53,19 @@ def install_members(session: nox.Session, *extra: str) -> None:
 @nox.session
 @nox.parametrize("python,torch", PAIRS, ids=[f"py{p}-torch{t}" for p, t in PAIRS])
 def tests(session: nox.Session, torch: str) -> None:
-    """All packages and the apps' smoke tests on one pair of Python and torch."""
+    """All packages and every app's training on one pair of Python and torch; the newest runs all.
+
+    With words of one's own (`nox -s tests -- apps`) each pair runs those.
+    """
     install_members(session, f"torch=={torch}", "tensorboard>=2.16")
-    session.run("pytest", "-n", WORKERS, *session.posargs)
+    words = session.posargs or ([] if torch == PAIRS[-1][1] else packages_and_smoke())
+    session.run("pytest", "-n", WORKERS, *words)
+
+
+def packages_and_smoke() -> list[str]:
+    """The packages' tests, and of each app the one file that trains, stops, goes on and reports."""
+    smoke = ROOT.glob("apps/*/tests/test_train.py")
+    return ["packages", "testing", *sorted(str(path.relative_to(ROOT)) for path in smoke)]
 
 
 def build_wheels(session: nox.Session) -> Path:
