@@ -10,6 +10,7 @@ from nops_data import (
     Draw,
     PDEBench,
     ResumableSampler,
+    Rounds,
     TaskMixture,
     WellReader,
     Windows,
@@ -232,3 +233,24 @@ def test_other_data_sets_are_collated():
     batches = list(Batches(mixture, sampler).batches(epoch=3))
     assert {batch["task"] for batch in batches} == {"a", "b"}
     assert all(sorted(batch["value"].tolist()) == list(range(30, 36)) for batch in batches)
+
+
+def test_a_round_has_a_batch_of_every_task_and_can_start_anywhere(mixture):
+    sampler = BalancedSampler(mixture.sizes, batch_size=4, seed=1, drop_last=True)
+    rounds = Rounds(Batches(mixture, sampler))
+    assert rounds.num_batches == 4  # 16 trajectories by 4; the toy's 10 start over
+    whole = list(rounds.batches(epoch=2))
+    assert [list(found) for found in whole] == [["toy", "advection", "darcy"]] * 4
+    for found in whole:
+        assert all(len(batch["frames"]) == 4 and "task" not in batch for batch in found.values())
+    seen = torch.cat([found["darcy"]["sample"] for found in whole])
+    assert sorted(seen.tolist()) == list(range(16))
+    for one, other in zip(rounds.batches(epoch=2, skip=3), whole[3:], strict=True):
+        for name in one:
+            assert torch.equal(one[name]["frames"], other[name]["frames"])
+
+
+def test_rounds_need_a_sampler_that_has_them(mixture):
+    sampler = ResumableSampler(len(mixture), batch_size=4, seed=0)
+    with pytest.raises(ValueError, match="found ResumableSampler, expected a BalancedSampler"):
+        Rounds(Batches(mixture, sampler))

@@ -79,3 +79,25 @@ def test_fingerprints_are_of_content_not_of_place(tmp_path, write_pdebench):
 def test_other_sources_of_trajectories_satisfy_the_protocol(toy):
     assert isinstance(WellReader(toy, split="train"), Trajectories)
     assert not isinstance([torch.zeros(2, 1, 3)], Trajectories)
+
+
+def test_a_steady_flow_from_rest_is_one_step_to_what_the_file_holds(tmp_path, write_pdebench):
+    path = write_pdebench(tmp_path, "darcy")
+    steady = PDEBench(path, task="darcy", split="train")
+    reader = PDEBench(path, task="darcy", split="train", from_rest=True)
+    assert isinstance(reader, Trajectories)
+    assert (reader.num_frames, reader.frames_of(3), reader.frame_interval) == (2, 2, 1.0)
+    assert reader.times.tolist() == [0.0, 1.0]
+    frames, answer = reader.read(3), steady.read(3)[0]
+    assert torch.equal(frames[1], answer)
+    assert torch.equal(frames[0, 1], answer[1])  # nu is given
+    assert not frames[0, 0].any()
+    assert torch.equal(reader.read(3, start=1), frames[1:])
+    assert torch.equal(reader.read(3, stop=1), frames[:1])
+    assert len(Windows(reader, length=2, start="all")) == len(reader) == 16
+
+
+def test_only_a_steady_flow_starts_from_rest(tmp_path, write_pdebench):
+    path = write_pdebench(tmp_path, "burgers")
+    with pytest.raises(ValueError, match="from_rest: found a task with time, 'burgers'"):
+        PDEBench(path, task="burgers", split="train", from_rest=True)

@@ -78,6 +78,18 @@ def test_baselines_that_are_not_asked_for_stay_out(fields):
     assert set(scores.skill) == {"zero", "persistence", "previous_truth", "reconstruction"}
 
 
+def test_a_mean_may_differ_from_cell_to_cell():
+    truth = torch.tensor([[1.0, 3.0], [2.0, 8.0]]).reshape(2, 1, 1, 2)
+    options = {"initial": 0 * truth[:, 0], "spatial_dims": 1}
+    cells = rollout_errors(truth, truth, mean=torch.tensor([[[1.0, 4.0]]]), **options)
+    # (0 + 1)/2 and (1 + 16)/2; one number for all cells: ((1-4)^2 + (3-4)^2)/2, ((2-4)^2 + (8-4)^2)/2
+    assert cells.baselines["mean"].flatten().tolist() == [0.5, 8.5]
+    one = rollout_errors(truth, truth, mean=torch.tensor([[4.0]]), **options)
+    assert one.baselines["mean"].flatten().tolist() == [5.0, 10.0]
+    with pytest.raises(ValueError, match="mean has shape"):
+        rollout_errors(truth, truth, mean=torch.ones(1, 1, 3), **options)
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_a_reconstruction_of_another_shape_is_refused(fields):
     truth = fields(0, 2, 4, 1, 8)

@@ -31,6 +31,7 @@ from nops_data._pdebench import PDEBench
 from nops_data._plan import Plan, Request, SplitPlan
 from nops_data._reader import WellReader
 from nops_data._recipe import consecutive_splits, named_folder
+from nops_data._rounds import Rounds
 from nops_data._sampler import Draw, ResumableSampler
 from nops_data._sources import (
     NormalisedBatches,
@@ -71,6 +72,7 @@ __all__ = [
     "Progress",
     "Request",
     "ResumableSampler",
+    "Rounds",
     "Rows",
     "SplitPlan",
     "Splits",

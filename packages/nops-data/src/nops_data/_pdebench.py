@@ -63,6 +63,9 @@ class PDEBench:
         frame_interval: Time between the frames kept that the caller counts on, in the file's unit;
             checked, not used.
         boundary: For files whose name does not say it, as in `WellWriter`.
+        from_rest: Read a steady flow as a trajectory of two frames, at times 0 and 1: at rest, with
+            the predicted channels at 0, and as in the file. So one step maps what is given to the
+            answer.
 
     Raises:
         LayoutError: If a file is missing, damaged or in another layout, a parameter or the
@@ -85,10 +88,14 @@ class PDEBench:
         space_stride: int = 1,
         frame_interval: float | None = None,
         boundary: str | tuple[str | Sides, ...] | None = None,
+        from_rest: bool = False,
     ) -> None:
         if split not in PDE_SPLITS:
             raise ValueError(f"split: found {split!r}, expected one of {PDE_SPLITS}")
         self._task = task_of(task)
+        if from_rest and not self._task.steady:
+            raise ValueError(f"from_rest: found a task with time, {task!r}, expected a steady one")
+        self._from_rest = from_rest
         given = dict(parameters or {})
         check_given(self._task, given)
         options = {"parameters": given, "boundary": boundary}
@@ -189,18 +196,23 @@ class PDEBench:
     @property
     def times(self) -> torch.Tensor:
         """Time of each frame kept [T] float32, in the file's unit."""
+        if self._from_rest:
+            return torch.tensor([0.0, 1.0])
         return torch.from_numpy(self._files[0].times[:: self._strides[0]]).float()
 
     @property
     def frame_interval(self) -> float | None:
         """Time between the frames kept; None where there is one frame."""
+        if self._from_rest:
+            return 1.0
         times = self._files[0].times[:: self._strides[0]]
         return float((times[-1] - times[0]) / (len(times) - 1)) if len(times) > 1 else None
 
     @property
     def num_frames(self) -> int:
         """Frames of every trajectory, after the stride."""
-        return len(range(0, len(self._files[0].times), self._strides[0]))
+        kept = len(range(0, len(self._files[0].times), self._strides[0]))
+        return kept + self._from_rest
 
     def frames_of(self, index: int) -> int:
         """Frames of one trajectory."""
@@ -223,9 +235,14 @@ class PDEBench:
         """Fill a float32 buffer [n, C, *grid] with n frames from `start` on, unchecked."""
         number, within = locate(self._ends, index, owner=self)
         file = self._open.get(number, lambda: OpenPDEFile(self._files[number], self._task))
-        file.read_into(
-            out, sample=self._samples[number][within], start=start, strides=self._strides
-        )
+        place: Any = {"sample": self._samples[number][within], "strides": self._strides}
+        if not self._from_rest:
+            file.read_into(out, start=start, **place)
+            return
+        file.read_into(out[-1:], start=0, **place)
+        out[:-1] = out[-1:]
+        if start == 0:
+            out[0, : -len(self.constant_channels)] = 0.0
 
     def check_finite(self, frames: torch.Tensor, index: int, *, start: int) -> None:
         """Refuse frames of one trajectory that hold NaN or infinity, naming the place.

@@ -68,7 +68,7 @@ def rollout_errors(
     target: Float[Tensor, "sample time channel *space"],
     *,
     initial: Float[Tensor, "sample channel *space"],
-    mean: Float[Tensor, "time channel"] | None = None,
+    mean: Float[Tensor, "time channel *field"] | None = None,
     noise_floor: Float[Tensor, "time channel"] | None = None,
     reconstruction: Float[Tensor, "sample time channel *space"] | None = None,
     previous_truth: bool = False,
@@ -88,7 +88,8 @@ def rollout_errors(
         pred: Rollout without the initial state; frame `j` is lead time `j + 1`.
         target: Truth at the same times, same shape and unit.
         initial: The state both start from.
-        mean: Mean of the *training* trajectories per lead time and channel, from `lead_mean`.
+        mean: Mean of the *training* trajectories per lead time and channel, from `lead_mean`; or
+            that of each cell, `[time, channel, *space]`.
         noise_floor: Mean squared error that no prediction can beat, from `paired_noise_floor`.
         reconstruction: The truth encoded and decoded, without a step in time; same shape as
             `target`. What is lost before anything is predicted.
@@ -110,7 +111,8 @@ def rollout_errors(
     check_axes("initial", initial, spatial_dims=spatial_dims, leading=1)
     steps, channels = target.shape[1:3]
     _check_shape("initial", initial, tuple(target[:, 0].shape))
-    _check_shape("mean", mean, (steps, channels))
+    is_field = mean is not None and mean.ndim > 2
+    _check_shape("mean", mean, tuple(target.shape[1:]) if is_field else (steps, channels))
     _check_shape("noise_floor", noise_floor, (steps, channels))
     _check_shape("reconstruction", reconstruction, tuple(target.shape))
     _check_shape("scale", scale, (channels,))
@@ -121,7 +123,12 @@ def rollout_errors(
     for lead in leads:
         rivals = {"zero": torch.zeros_like(initial), "persistence": initial}
         if mean is not None:
-            rivals["mean"] = per_channel(mean[lead - 1], target, spatial_dims=spatial_dims)
+            at_lead = mean[lead - 1]
+            rivals["mean"] = (
+                at_lead[None]
+                if is_field
+                else per_channel(at_lead, target, spatial_dims=spatial_dims)
+            )
         if previous_truth:
             rivals["previous_truth"] = initial if lead == 1 else target[:, lead - 2]
         if reconstruction is not None:

@@ -23,6 +23,7 @@ from nops_models._upt_config import UPTConfig
 from nops_models._upt_decoder import AnyPointDecoder
 from nops_models._upt_encoder_grid import GridEncoder
 from nops_models._upt_encoder_supernodes import SupernodeEncoder
+from nops_models._upt_mixture import UPTMixture
 from nops_models._vae import PhysicsVAE
 from nops_models._vae_config import PhysicsVAEConfig
 from nops_models._vae_outputs import Decoding, Draw, Encoding, Posterior, VAEOutput
@@ -58,6 +59,7 @@ __all__ = [
     "UNet",
     "UNetConfig",
     "UPTConfig",
+    "UPTMixture",
     "UPTOutput",
     "VAEOutput",
     "WaveGraphNet",

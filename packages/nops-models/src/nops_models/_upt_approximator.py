@@ -35,6 +35,34 @@ class Approximator(nn.Module):
             for _ in range(config.approximator_depth)
         )
 
+    @property
+    def is_conditioned(self) -> bool:
+        """Whether the blocks take a condition: their own, or that of another model they are shared with."""
+        block = self.blocks[0]
+        assert isinstance(block, TokenBlock)
+        return block.modulation.linear is not None
+
+    def share(self, other: "Approximator") -> None:
+        """Step with the weights of another approximator, which both then train.
+
+        The conditioner stays its own. Without a condition, blocks that take one are given zeros.
+
+        Raises:
+            ValueError: If the sizes differ, or `other` takes no condition and this one does.
+        """
+        found, expected = _trunk(self.config), _trunk(other.config)
+        if different := [name for name in expected if found[name] != expected[name]]:
+            name = different[0]
+            raise ValueError(
+                f"a shared approximator needs one {name}, got {found[name]} and {expected[name]}."
+            )
+        if self.config.condition and not other.is_conditioned:
+            raise ValueError(
+                f"an approximator without conditions cannot be shared with one of "
+                f"{list(self.config.condition)}; share the latter."
+            )
+        self.into, self.back, self.blocks = other.into, other.back, other.blocks
+
     def forward(
         self,
         latent: Float[Tensor, "sample token channel"],
@@ -48,12 +76,29 @@ class Approximator(nn.Module):
         """
         check_latent(latent, self.config)
         embedded = self.conditioner(condition)
+        if embedded is None and self.is_conditioned:
+            embedded = latent.new_zeros(len(latent), 4 * self.config.dim)
         tokens = self.into(latent)
         for block in self.blocks:
             tokens = block(tokens, embedded)
         if self.back is not None:
             tokens = latent + self.back(tokens)
         return latent_norm(tokens, self.config)
+
+
+def _trunk(config: UPTConfig) -> dict[str, object]:
+    """What two models that share an approximator have in common."""
+    names = (
+        "dim",
+        "approximator_depth",
+        "mlp_ratio",
+        "qk_norm",
+        "drop_path",
+        "latent_norm",
+        "layout",
+    )
+    widths = {"approximator_width": config.widths.approximator, "heads": config.widths.latent_heads}
+    return {**{name: getattr(config, name) for name in names}, **widths}
 
 
 def check_latent(latent: Tensor, config: UPTConfig) -> None:

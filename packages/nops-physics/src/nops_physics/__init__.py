@@ -11,6 +11,7 @@ from nops_physics._allen_cahn import AllenCahn1D, allen_cahn_reference
 from nops_physics._burgers import Burgers1D
 from nops_physics._coarsen import coarsen
 from nops_physics._cole_hopf import BurgersColeHopf, ColeHopf
+from nops_physics._darcy import Darcy2D, darcy_pressure
 from nops_physics._diffusion_reaction import DiffusionReaction2D
 from nops_physics._domain import Domain, Parameter, physical_parameters
 from nops_physics._exact import HelmholtzExact, KovasznayExact, PoissonExact, WaveExact
@@ -55,6 +56,7 @@ __all__ = [
     "BurgersColeHopf",
     "CanopyLayer",
     "ColeHopf",
+    "Darcy2D",
     "DecayingTurbulence2D",
     "DiffusionReaction2D",
     "Domain",
@@ -85,6 +87,7 @@ __all__ = [
     "WaveSamples",
     "allen_cahn_reference",
     "coarsen",
+    "darcy_pressure",
     "derive_seed",
     "gaussian_blobs",
     "gaussian_random_field",

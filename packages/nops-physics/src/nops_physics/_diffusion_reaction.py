@@ -12,7 +12,7 @@ from torch import Tensor
 from nops_physics._domain import Parameter, check_positive
 from nops_physics._field_solver import FieldSolver, advance_through
 from nops_physics._runge_kutta import runge_kutta_4
-from nops_physics._spectral import check_shape
+from nops_physics._spectral import check_shape, cosine_modes
 from nops_physics._vorticity import STABILITY
 
 
@@ -158,9 +158,7 @@ class DiffusionReaction2D(FieldSolver):
 def _spread(diffusivity: Tensor, side: int, length: float, duration: float) -> Tensor:
     """Diffusion along one axis: to cosine modes, which decay, and back; symmetric."""
     mode = torch.arange(side, device=diffusivity.device)
-    turns = mode[:, None] * (2 * mode + 1) % (4 * side)  # whole numbers, so that no digit is lost
-    cosines = torch.cos(turns.double() * (math.pi / (2 * side))) * math.sqrt(2 / side)
-    cosines[0] = math.sqrt(1 / side)
+    cosines = cosine_modes(side, device=diffusivity.device)
     decay = torch.exp(
         -duration * diffusivity[..., None] * (math.pi / length * mode.double()).square()
     )

@@ -50,6 +50,15 @@ def cycles(shape: Sequence[int], lengths: Sequence[float]) -> list[Tensor]:
     return per_axis
 
 
+def cosine_modes(side: int, *, device: torch.device | None = None) -> Tensor:
+    """Orthonormal cosines of no flux at both ends, one a row, at the centres of cells, float64."""
+    mode = torch.arange(side, device=device)
+    turns = mode[:, None] * (2 * mode + 1) % (4 * side)  # whole numbers, so that no digit is lost
+    cosines = torch.cos(turns.double() * (math.pi / (2 * side))) * math.sqrt(2 / side)
+    cosines[0] = math.sqrt(1 / side)
+    return cosines
+
+
 def squared_cycles(shape: Sequence[int], lengths: Sequence[float]) -> Tensor:
     """|k|^2 per mode, k in cycles per unit length, float64."""
     total = torch.zeros((), dtype=torch.float64)

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from nops_train._command_line_aliases import shown
 from nops_train._command_line_flags import Flag, Flags, metavar_of
-from nops_train._command_line_keys import Keys, Section, value_at
+from nops_train._command_line_keys import Keys, Section, is_model, value_at
 from nops_train._command_line_spec import App, Command
 
 __all__ = ["app_help", "command_help", "console"]
@@ -98,7 +98,13 @@ def key_groups(keys: Keys, config: Any) -> Iterator[tuple[Section, list[Row]]]:
     """The keys of each section with their values in `config` (None: class defaults) as defaults."""
     for path, section in keys.sections.items():
         rows = [key_row(keys, k, config) for k in keys.keys if k.rpartition(".")[0] == path]
-        if section.values is not None:
+        if is_model(section.values):
+            rows += [
+                key_row(named, k, None, prefix=f"{path}.NAME.")
+                for named in (Keys(section.values),)
+                for k in named.keys
+            ]
+        elif section.values is not None:
             rows += [
                 (f"--{path}.{name}", metavar_of(section.values), f"[default: {shown(value)}]")
                 for name, value in (value_at(config, path) or {}).items()
@@ -108,14 +114,14 @@ def key_groups(keys: Keys, config: Any) -> Iterator[tuple[Section, list[Row]]]:
             yield section, rows
 
 
-def key_row(keys: Keys, path: str, config: Any) -> Row:
+def key_row(keys: Keys, path: str, config: Any, *, prefix: str = "") -> Row:
     """A key with its default; a key of another kind of its section shows the class's."""
     key = keys.keys[path]
     holder = value_at(config, key.section) if key.section else config
     known = holder is not None and key.name in type(holder).model_fields
     value = getattr(holder, key.name) if known else key.default
     default = "required" if value is PydanticUndefined else f"default: {shown(value)}"
-    return f"--{path}", metavar_of(key.annotation), f"{key.description} [{default}]".strip()
+    return f"--{prefix}{path}", metavar_of(key.annotation), f"{key.description} [{default}]".strip()
 
 
 def print_group(out: Console, title: str, rows: Iterable[Row]) -> None:

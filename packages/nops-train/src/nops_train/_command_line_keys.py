@@ -51,7 +51,8 @@ class Section:
         description: One sentence for `--help`.
         tag: Name of the key that decides which keys the section has, or None.
         optional: Whether null may stand for the whole section.
-        values: Type of the values where any key is allowed (a dict), else None.
+        values: Type of the values where any key is allowed (a dict), else None. Where it is a config,
+            each key is a section of its own.
         models: The config classes it may be.
     """
 
@@ -114,11 +115,12 @@ class Keys:
 
     def find(self, path: str) -> Key | None:
         """The key at a path, one within a dict section included; None where there is none."""
+        self._open(path)
         if path in self.keys:
             return self.keys[path]
         parent = path.rpartition(".")[0]
         section = self.sections.get(parent)
-        if section and section.values is not None and path != parent:
+        if section and section.values is not None and path != parent and path not in self.sections:
             return Key(
                 path=path,
                 annotation=section.values,
@@ -126,6 +128,27 @@ class Keys:
                 default=PydanticUndefined,
             )
         return None
+
+    def is_named(self, path: str) -> bool:
+        """Whether it is a section whose name the user chose: a config within a dict."""
+        above = self.sections.get(path.rpartition(".")[0])
+        return path in self.sections and above is not None and above.values is not None
+
+    def _open(self, path: str) -> None:
+        """Add the keys of the config within a dict that a path leads through."""
+        parts = path.split(".")
+        for depth in range(1, len(parts)):
+            entry, section = (
+                ".".join(parts[: depth + 1]),
+                self.sections.get(".".join(parts[:depth])),
+            )
+            if section is None or not is_model(section.values) or entry in self.sections:
+                continue
+            description = f"{section.description} ({parts[depth]})"
+            self.sections[entry] = Section(
+                path=entry, description=description, models=(section.values,)
+            )
+            self._add_fields(section.values, f"{entry}.")
 
     def within(self, section: str) -> list[str]:
         """Names of the keys and sections right beneath a section."""

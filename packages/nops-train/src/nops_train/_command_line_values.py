@@ -78,8 +78,8 @@ def check_key(place: Assignment, keys: Keys, *, aliases: Aliases) -> Assignment:
     Raises:
         InputError: If it does not, naming the nearest valid key.
     """
-    section = keys.sections.get(place.key)
-    if keys.find(place.key) or (section and section.optional and place.value is None):
+    found, section = keys.find(place.key), keys.sections.get(place.key)
+    if found or (section and section.optional and place.value is None):
         return place
     if section:
         start = "--" if place.origin.startswith("--") else ""
@@ -97,14 +97,15 @@ def _leaves(
 ) -> Iterator[tuple[str, Any]]:
     """Dotted paths and values: sections are taken apart, and unknown mappings to their first leaf.
 
-    An empty or null section says nothing, unless null is one of its values.
+    An empty or null section says nothing, unless null is one of its values or the user named it.
     """
     for name, item in mapping.items():
         path = f"{prefix}{name}"
-        section = keys.sections.get(path) if path else None
-        if section and (item == {} or (item is None and not section.optional)):
+        key, section = keys.find(path), keys.sections.get(path) if path else None
+        is_empty = item == {} or (item is None and section and not section.optional)
+        if section and is_empty and not keys.is_named(path):
             continue
-        is_value = keys.find(path) and not section and not aliases.beneath(path)
+        is_value = key and not section and not aliases.beneath(path)
         if isinstance(item, dict) and item and not is_value:
             yield from _leaves(item, keys, prefix=f"{path}.", aliases=aliases)
         else:
