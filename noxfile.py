@@ -180,6 +180,15 @@ def imports(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def wheels(session: nox.Session) -> None:
+    """No wheel holds copyleft code, or a table of measured constants."""
+    built = sorted(build_wheels(session).glob("*.whl"))
+    for wheel in built:
+        session.run("python", "-m", "nops_testing.wheels", str(wheel))
+    assert len(built) >= len(MEMBERS), built
+
+
+@nox.session(venv_backend="none")
 def docs(session: nox.Session) -> None:
     """The site, strictly, and every example of the docs and the READMEs, executed."""
     session.run("mkdocs", "build", "--strict", "-q", env={"NO_MKDOCS_2_WARNING": "1"})

@@ -45,6 +45,12 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_run() -> list[str]:
+    """Words of a tiny run."""
+    return list(TINY_RUN)
+
+
+@pytest.fixture(scope="session")
 def trained(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run with a report, not to be changed; its prior moves."""
     runs = tmp_path_factory.mktemp("trained")
