@@ -9,8 +9,13 @@ from nops_train import (
     Command,
     Config,
     InputError,
+    Study,
+    generate_command,
     one_run,
+    report_each,
     resolve_call,
+    run_cli,
+    runs_or_studies,
     some_runs,
     verify_option,
 )
@@ -58,3 +63,57 @@ def test_verify_is_a_switch(runs: list[str]) -> None:
     assert called(command).options == {"verify": False}
     assert called(command, "--verify").options == {"verify": True}
     assert verify_option("more").help == "Check instead: every checksum, and more."
+
+
+MODULE = """
+def generate_data(config):
+    print("generates")
+
+def verify_data(config):
+    print("verifies")
+
+def count(config, call):
+    return 3
+
+def hand_over(config, call):
+    return [1, 2]
+"""
+
+
+def test_named_functions_are_imported_when_the_command_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "default.yaml").write_text("{}")
+    commands = (
+        generate_command("toy_named", text="Generate."),
+        Command(name="count", help="", run="toy_named:count"),
+        Command(name="hand-over", help="", run="toy_named:hand_over"),
+    )
+    presets = tmp_path / "configs"
+    app = App(name="toy", version="1", help="", config=Toy, presets=presets, commands=commands)
+    assert run_cli(app, ["--help"]) == 0  # nothing is there to be imported yet
+    (tmp_path / "toy_named.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert run_cli(app, ["generate"]) == 0
+    assert run_cli(app, ["generate", "--verify"]) == 0
+    assert capsys.readouterr().out.split() == ["generates", "verifies"]
+    assert run_cli(app, ["count"]) == 3  # its exit code
+    assert run_cli(app, ["hand-over"]) == 0  # no exit code
+
+
+def test_each_report_is_that_of_a_run_or_of_a_study(
+    runs: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Study.open("runs", app="toy", name="s").update()
+    command = Command(name="report", help="", run=print, config="none", folders=runs_or_studies())
+    call = called(command, runs[1], "runs/toy/s")
+    report_each(call, run=lambda run: run.path / "run", study=lambda folder: folder / "study")
+    assert capsys.readouterr().out.split() == [
+        "Report:",
+        f"{runs[1]}/run",
+        "Report:",
+        "runs/toy/s/study",
+    ]

@@ -1,6 +1,6 @@
 """The command line: `noa generate | train | evaluate | report`.
 
-Commands import what they run when they run, so that `--help` answers at once.
+Commands name what they run, so that `--help` answers at once.
 """
 
 import sys
@@ -11,49 +11,17 @@ from nops_train import (
     Alias,
     App,
     Command,
-    Invocation,
     Needs,
+    generate_command,
     one_run,
     run_cli,
     schedule_needs,
     some_runs,
-    verify_option,
 )
 
 from noa.config import NoaConfig
 
 TOKENS = "needs a trained VQ-VAE, and this version trains on trajectories alone"
-
-
-def generate(config: NoaConfig, call: Invocation) -> None:
-    """Write the trajectories, or check those that are there."""
-    from noa import generation
-
-    if call.options["verify"]:
-        generation.verify_data(config)
-    else:
-        generation.generate_data(config)
-
-
-def train(config: NoaConfig, call: Invocation) -> None:
-    """Train a surrogate, evaluate it on held-out trajectories, write the report."""
-    from noa.training import train_run
-
-    train_run(config, call)
-
-
-def evaluate(config: NoaConfig, call: Invocation) -> None:
-    """Evaluate the best model of a run again."""
-    from noa.training import evaluate_run
-
-    evaluate_run(config, call)
-
-
-def report(call: Invocation) -> None:
-    """Write the report of one run again, or one that compares several."""
-    from noa.report import report_runs
-
-    report_runs(call.folders)
 
 
 def _split(samples: int) -> dict[str, int]:
@@ -116,21 +84,19 @@ NEEDS = (
 )
 
 COMMANDS = (
-    Command(
-        name="generate",
-        help="Generate the trajectories; started again, it goes on where it stopped.",
-        run=generate,
-        options=(verify_option(),),
+    generate_command(
+        "noa.generation",
+        text="Generate the trajectories; started again, it goes on where it stopped.",
     ),
     Command(
         name="train",
         help="Train, evaluate on held-out trajectories, write the report. Continues a run.",
-        run=train,
+        run="noa.training:train_run",
     ),
     Command(
         name="evaluate",
         help="Evaluate the best model of a run again, and write its report.",
-        run=evaluate,
+        run="noa.training:evaluate_run",
         config="run",
         folders=one_run(),
         spellings=("validate",),
@@ -138,7 +104,7 @@ COMMANDS = (
     Command(
         name="report",
         help="Write the report of a run again, or compare several.",
-        run=report,
+        run="noa.report:report_runs",
         config="none",
         folders=some_runs(),
     ),

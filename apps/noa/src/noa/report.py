@@ -16,7 +16,7 @@ from nops_diagnostics import (
     plot_spectra,
     plot_training,
 )
-from nops_train import InputError, RunFolder, read_events
+from nops_train import InputError, Invocation, RunFolder, read_events
 from rich.console import Console
 from rich.table import Table
 
@@ -53,9 +53,9 @@ def load_evaluation(run: RunFolder) -> tuple[Evaluation, dict[str, Any]]:
         ) from error
 
 
-def report_runs(folders: Sequence[Path]) -> None:
+def report_runs(call: Invocation) -> None:
     """Write one run's report again, or a comparison beside the first of several."""
-    runs = [RunFolder.at(folder) for folder in folders]
+    runs = [RunFolder.at(folder) for folder in call.folders]
     if len(runs) == 1:
         print(f"Report: {write_report(runs[0])}")
     else:

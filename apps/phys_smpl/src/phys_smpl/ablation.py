@@ -115,11 +115,6 @@ def no_physics_dim(config: PhysConfig) -> int:
     return NO_PHYSICS_DIMS[config.problem]
 
 
-def is_study(folder: Path) -> bool:
-    """Whether a folder is one of a study."""
-    return (folder / "study.json").is_file()
-
-
 def scored(folder: Path) -> dict[str, list[RunFolder]]:
     """The evaluated runs of a study by variant, in the order asked for.
 

@@ -1,6 +1,6 @@
 """The command line: `phys-smpl train | evaluate | ablate | posterior | generate | report`.
 
-Commands import what they run when they run, so that `--help` answers at once.
+Commands name what they run, so that `--help` answers at once.
 """
 
 import sys
@@ -12,61 +12,14 @@ from nops_train import (
     Alias,
     App,
     Command,
-    Folders,
-    InputError,
-    Invocation,
     Option,
     one_run,
     run_cli,
+    runs_or_studies,
 )
 
 from phys_smpl.config import PhysConfig
 from phys_smpl.seed_layout import rewrite
-
-
-def generate(config: PhysConfig, call: Invocation) -> None:
-    """Simulate observations."""
-    from phys_smpl.generation import data_folder, generate_data
-
-    out = call.options["out"]
-    if out and config.data.path:
-        raise InputError("generate: --out and --data name one folder; give one of them")
-    generate_data(config, Path(out) if out else data_folder(config))
-
-
-def train(config: PhysConfig, call: Invocation) -> None:
-    """Train, evaluate and report."""
-    from phys_smpl.training import train_run
-
-    train_run(config, call)
-
-
-def evaluate(config: PhysConfig, call: Invocation) -> None:
-    """Evaluate a run again."""
-    from phys_smpl.training import evaluate_run
-
-    evaluate_run(config, call)
-
-
-def ablate(config: PhysConfig, call: Invocation) -> None:
-    """Train variants over seeds, and compare."""
-    from phys_smpl import ablation
-
-    ablation.ablate(config, call)
-
-
-def posterior(config: PhysConfig, call: Invocation) -> None:
-    """Write posteriors of a table."""
-    from phys_smpl.posterior import write_posterior
-
-    write_posterior(config, call)
-
-
-def report(call: Invocation) -> None:
-    """Write reports again."""
-    from phys_smpl.report import report_runs
-
-    report_runs(call.folders)
 
 
 def infer_preset(path: str) -> tuple[str, str] | None:
@@ -90,19 +43,19 @@ COMMANDS = (
     Command(
         name="train",
         help="Simulate if need be, train one variant, evaluate, report. Continues a run.",
-        run=train,
+        run="phys_smpl.training:train_run",
     ),
     Command(
         name="evaluate",
         help="Evaluate a run again, per channel too, and write its report.",
-        run=evaluate,
+        run="phys_smpl.training:evaluate_run",
         config="run",
         folders=one_run(),
     ),
     Command(
         name="ablate",
         help="Train without physics, with physics alone, with a correction, over seeds; compare.",
-        run=ablate,
+        run="phys_smpl.ablation:ablate",
         options=(
             Option(
                 flag="--variants", type=str | None, help="Such as A,B,C,G, of ablation.variants."
@@ -113,7 +66,7 @@ COMMANDS = (
     Command(
         name="posterior",
         help="Parameters with uncertainty of each row of a CSV.",
-        run=posterior,
+        run="phys_smpl.posterior:write_posterior",
         config="run",
         folders=one_run(),
         options=(
@@ -124,7 +77,7 @@ COMMANDS = (
     Command(
         name="generate",
         help="Simulate observations of a problem.",
-        run=generate,
+        run="phys_smpl.generation:simulate_observations",
         options=(
             Option(flag="--out", type=str | None, help="Folder; that of `train` by default."),
         ),
@@ -132,15 +85,9 @@ COMMANDS = (
     Command(
         name="report",
         help="Write the report of runs or studies again.",
-        run=report,
+        run="phys_smpl.report:report_runs",
         config="none",
-        folders=Folders(
-            metavar="RUN",
-            help="Run folders, or folders of studies.",
-            minimum=1,
-            maximum=None,
-            runs=False,
-        ),
+        folders=runs_or_studies(),
     ),
 )
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from nops_data import has_arrays, named_folder, read_facts, write_arrays
 from nops_physics import AdvectionDiffusion, Pendulum, network_modes
-from nops_train import InputError, parse_config
+from nops_train import InputError, Invocation, parse_config
 
 from phys_smpl.config import PhysConfig
 from phys_smpl.config_data import NETWORKS
@@ -99,6 +99,18 @@ def ensure_data(config: PhysConfig) -> None:
     folder = data_folder(config)
     if folder.parent == ROOT and not has_arrays(folder):
         generate_data(config, folder)
+
+
+def simulate_observations(config: PhysConfig, call: Invocation) -> None:
+    """Simulate into `--out`, or where `train` would.
+
+    Raises:
+        InputError: If `--data` names a folder too.
+    """
+    out = call.options["out"]
+    if out and config.data.path:
+        raise InputError("generate: --out and --data name one folder; give one of them")
+    generate_data(config, Path(out) if out else data_folder(config))
 
 
 def generate_data(config: PhysConfig, folder: Path) -> None:

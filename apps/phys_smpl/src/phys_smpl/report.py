@@ -17,7 +17,7 @@ from nops_diagnostics import (
     plot_recovery,
     plot_training,
 )
-from nops_train import InputError, RunFolder, read_events
+from nops_train import InputError, Invocation, RunFolder, read_events, report_each
 from rich.console import Console
 from rich.table import Table
 
@@ -84,13 +84,11 @@ def load_evaluation(run: RunFolder) -> Evaluation:
         raise InputError(f"{path}: cannot be read ({error}); {again} writes it anew") from error
 
 
-def report_runs(folders: Sequence[Path]) -> None:
+def report_runs(call: Invocation) -> None:
     """Write reports again: of runs, and of studies."""
-    from phys_smpl.ablation import is_study, report_study
+    from phys_smpl.ablation import report_study
 
-    for folder in folders:
-        path = report_study(folder) if is_study(folder) else write_report(RunFolder.at(folder))
-        print(f"Report: {path}")
+    report_each(call, run=write_report, study=report_study)
 
 
 def print_evaluation(evaluation: Evaluation) -> None:

@@ -1,6 +1,6 @@
 """The command line: `pinn-weighting train | compare | evaluate | report`.
 
-Commands import what they run when they run, so that `--help` answers at once.
+Commands name what they run, so that `--help` answers at once.
 """
 
 import sys
@@ -10,11 +10,10 @@ from importlib.resources import files
 from nops_train import (
     App,
     Command,
-    Folders,
-    Invocation,
     Needs,
     one_run,
     run_cli,
+    runs_or_studies,
     schedule_needs,
 )
 
@@ -22,35 +21,6 @@ from pinn_weighting.aliases import ALIASES
 from pinn_weighting.config import PinnConfig
 from pinn_weighting.problems import CHAIN, EQUATIONS, FACTS
 from pinn_weighting.spelling import translated
-
-
-def train(config: PinnConfig, call: Invocation) -> None:
-    """Train, evaluate and report."""
-    from pinn_weighting.training import train_run
-
-    train_run(config, call)
-
-
-def compare(config: PinnConfig, call: Invocation) -> None:
-    """Train schemes on problems over seeds, and compare."""
-    from pinn_weighting.comparison import compare_runs
-
-    compare_runs(config, call)
-
-
-def evaluate(config: PinnConfig, call: Invocation) -> None:
-    """Evaluate a run again."""
-    from pinn_weighting.training import evaluate_run
-
-    evaluate_run(config, call)
-
-
-def report(call: Invocation) -> None:
-    """Write reports again."""
-    from pinn_weighting.report import report_runs
-
-    report_runs(call.folders)
-
 
 OF_CHAIN = (
     *("problem.num_graphs", "problem.num_steps", "problem.train_ratio", "problem.shuffle"),
@@ -87,32 +57,26 @@ COMMANDS = (
     Command(
         name="train",
         help="Train one network under one weighting, evaluate, report. Continues a run.",
-        run=train,
+        run="pinn_weighting.training:train_run",
     ),
     Command(
         name="compare",
         help="Train schemes on problems over seeds, beside tuned fixed weights; compare.",
-        run=compare,
+        run="pinn_weighting.comparison:compare_runs",
     ),
     Command(
         name="evaluate",
         help="Evaluate a run again, and write its report.",
-        run=evaluate,
+        run="pinn_weighting.training:evaluate_run",
         config="run",
         folders=one_run(),
     ),
     Command(
         name="report",
         help="Write the report of runs or comparisons again.",
-        run=report,
+        run="pinn_weighting.report:report_runs",
         config="none",
-        folders=Folders(
-            metavar="RUN",
-            help="Run folders, or folders of comparisons.",
-            minimum=1,
-            maximum=None,
-            runs=False,
-        ),
+        folders=runs_or_studies(),
     ),
 )
 

@@ -1,13 +1,12 @@
 """The report of one run."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from nops_diagnostics import Report, plot_profiles, plot_rollout, plot_training
-from nops_train import RunFolder, load_run_config, read_events
+from nops_train import Invocation, RunFolder, load_run_config, read_events, report_each
 from torch import Tensor
 
 from pinn_weighting.chain import make_chain
@@ -18,13 +17,11 @@ from pinn_weighting.problems import FACTS
 DOING_NOTHING = 1.0  # the error of a network that predicts no increment, or zero
 
 
-def report_runs(folders: Sequence[Path]) -> None:
-    """Write reports again: of runs, and of comparisons."""
-    from pinn_weighting.report_study import is_study, report_study
+def report_runs(call: Invocation) -> None:
+    """Write reports again: of runs, and of studies."""
+    from pinn_weighting.report_study import report_study
 
-    for folder in folders:
-        path = report_study(folder) if is_study(folder) else write_report(RunFolder.at(folder))
-        print(f"Report: {path}")
+    report_each(call, run=write_report, study=report_study)
 
 
 def write_report(run: RunFolder) -> Path:

@@ -20,11 +20,6 @@ COLUMNS = {
 }
 
 
-def is_study(folder: Path) -> bool:
-    """Whether a folder is one of a comparison."""
-    return (folder / "study.json").is_file()
-
-
 def tables_of(folder: Path) -> dict[str, list[Group]]:
     """Groups by budget.
 

@@ -1,6 +1,6 @@
 """The command line: `turbulence generate | train | evaluate | report | spectra | schedule`.
 
-Commands import what they run when they run, so that `--help` answers at once.
+Commands name what they run, so that `--help` answers at once.
 """
 
 import sys
@@ -12,64 +12,18 @@ from nops_train import (
     App,
     Command,
     Folders,
-    Invocation,
     Needs,
     Option,
+    generate_command,
     run_cli,
+    runs_or_studies,
     schedule_needs,
     some_runs,
-    verify_option,
 )
 
 from turbulence.aliases import ALIASES
 from turbulence.config import TurbulenceConfig
 from turbulence.published import rewritten
-
-
-def generate(config: TurbulenceConfig, call: Invocation) -> None:
-    """Write the trajectories, or check those that are there."""
-    from turbulence import generation
-
-    if call.options["verify"]:
-        generation.verify_data(config)
-    else:
-        generation.generate_data(config)
-
-
-def train(config: TurbulenceConfig, call: Invocation) -> None:
-    """Train every arm with every seed, evaluate each, write the comparison."""
-    from turbulence.training import train_study
-
-    train_study(config, call)
-
-
-def evaluate(call: Invocation) -> None:
-    """Evaluate runs again."""
-    from turbulence.training import evaluate_runs
-
-    evaluate_runs(call)
-
-
-def report(call: Invocation) -> None:
-    """Write a report again, or one that compares several runs."""
-    from turbulence.report import report_runs
-
-    report_runs(call)
-
-
-def spectra(call: Invocation) -> None:
-    """Draw and tabulate spectra of data or of a run."""
-    from turbulence.spectra import write_spectra
-
-    write_spectra(call)
-
-
-def schedule(config: TurbulenceConfig, call: Invocation) -> None:
-    """Try the schedule on a metric that is given."""
-    from turbulence.dry_run import dry_run
-
-    dry_run(config, call)
-
 
 NEEDS = (
     *schedule_needs(),
@@ -88,41 +42,34 @@ NEEDS = (
 )
 
 COMMANDS = (
-    Command(
-        name="generate",
-        help="Solve the flow, or convert a tree; started again, it goes on where it stopped.",
-        run=generate,
-        options=(verify_option("samples solved again"),),
+    generate_command(
+        "turbulence.generation",
+        text="Solve the flow, or convert a tree; started again, it goes on where it stopped.",
+        samples="samples solved again",
     ),
     Command(
         name="train",
         help="Train each arm and seed, evaluate, compare. Continues what was begun.",
-        run=train,
+        run="turbulence.training:train_study",
     ),
     Command(
         name="evaluate",
         help="Evaluate runs again, and write the report of their comparison.",
-        run=evaluate,
+        run="turbulence.training:evaluate_runs",
         config="none",
         folders=some_runs(),
     ),
     Command(
         name="report",
         help="Write the report of a comparison or a run again, or compare several runs.",
-        run=report,
+        run="turbulence.report:report_runs",
         config="none",
-        folders=Folders(
-            metavar="RUN",
-            help="Run folders, or folders of comparisons.",
-            minimum=1,
-            maximum=None,
-            runs=False,
-        ),
+        folders=runs_or_studies(),
     ),
     Command(
         name="spectra",
         help="E(k), marginals and anisotropy of data, or of a run beside the truth: figures, CSV.",
-        run=spectra,
+        run="turbulence.spectra:write_spectra",
         config="none",
         folders=Folders(
             metavar="FILE|RUN",
@@ -144,7 +91,7 @@ COMMANDS = (
     Command(
         name="schedule",
         help="When would the weights move? The configured schedule over a given metric.",
-        run=schedule,
+        run="turbulence.dry_run:dry_run",
         options=(
             Option(
                 flag="--metrics",

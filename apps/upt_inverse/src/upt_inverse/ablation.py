@@ -85,11 +85,6 @@ def _child(config: UptConfig, arm: str, *, horizon: int, seed: int) -> UptConfig
     return parse_config(UptConfig, plain, source=f"arm {arm}, horizon {horizon}")
 
 
-def is_study(folder: Path) -> bool:
-    """Whether a folder is one of a study."""
-    return (folder / "study.json").is_file()
-
-
 def scored(folder: Path) -> dict[tuple[int, str], list[RunFolder]]:
     """The evaluated runs of a study by horizon and arm, in order of the seeds.
 

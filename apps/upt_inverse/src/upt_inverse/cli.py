@@ -1,6 +1,6 @@
 """The command line: `upt-inverse generate | train | evaluate | rollout | report | ablate`.
 
-Commands import what they run when they run, so that `--help` answers at once.
+Commands name what they run, so that `--help` answers at once.
 """
 
 import sys
@@ -11,64 +11,17 @@ from typing import Literal
 from nops_train import (
     App,
     Command,
-    Folders,
-    Invocation,
     Needs,
     Option,
+    generate_command,
     one_run,
     run_cli,
+    runs_or_studies,
     schedule_needs,
-    verify_option,
 )
 
 from upt_inverse.aliases import ALIASES
 from upt_inverse.config import UptConfig
-
-
-def generate(config: UptConfig, call: Invocation) -> None:
-    """Write the trajectories, or check those that are there."""
-    from upt_inverse import generation
-
-    if call.options["verify"]:
-        generation.verify_data(config)
-    else:
-        generation.generate_data(config)
-
-
-def train(config: UptConfig, call: Invocation) -> None:
-    """Train, evaluate and report."""
-    from upt_inverse.training import train_run
-
-    train_run(config, call)
-
-
-def evaluate(config: UptConfig, call: Invocation) -> None:
-    """Evaluate a run again."""
-    from upt_inverse.training import evaluate_run
-
-    evaluate_run(config, call)
-
-
-def rollout(config: UptConfig, call: Invocation) -> None:
-    """Write decoded rollouts."""
-    from upt_inverse.rollout import write_rollout
-
-    write_rollout(config, call)
-
-
-def report(call: Invocation) -> None:
-    """Write reports again."""
-    from upt_inverse.report import report_runs
-
-    report_runs(call.folders)
-
-
-def ablate(config: UptConfig, call: Invocation) -> None:
-    """Train with and without each inverse loss, and compare."""
-    from upt_inverse import ablation
-
-    ablation.ablate(config, call)
-
 
 GRID = ("model.patch_size",)
 SET = ("model.supernodes", "model.radius", "model.max_neighbors")
@@ -117,28 +70,27 @@ ROLLOUT = (
     Option(flag="--out", type=str | None, help="File; rollout.h5 in the run's folder by default."),
 )
 COMMANDS = (
-    Command(
-        name="generate",
-        help="Solve the equation; started again, it goes on where it stopped.",
-        run=generate,
-        options=(verify_option("trajectories solved again"),),
+    generate_command(
+        "upt_inverse.generation",
+        text="Solve the equation; started again, it goes on where it stopped.",
+        samples="trajectories solved again",
     ),
     Command(
         name="train",
         help="Train encoder, approximator and decoder together, evaluate, report. Continues a run.",
-        run=train,
+        run="upt_inverse.training:train_run",
     ),
     Command(
         name="evaluate",
         help="Evaluate a run again, and write its report.",
-        run=evaluate,
+        run="upt_inverse.training:evaluate_run",
         config="run",
         folders=one_run(),
     ),
     Command(
         name="rollout",
         help="Write decoded rollouts of the test trajectories as HDF5, at any points.",
-        run=rollout,
+        run="upt_inverse.rollout:write_rollout",
         config="run",
         folders=one_run(),
         options=ROLLOUT,
@@ -146,20 +98,14 @@ COMMANDS = (
     Command(
         name="report",
         help="Write the report of runs or studies again.",
-        run=report,
+        run="upt_inverse.report:report_runs",
         config="none",
-        folders=Folders(
-            metavar="RUN",
-            help="Run folders, or folders of studies.",
-            minimum=1,
-            maximum=None,
-            runs=False,
-        ),
+        folders=runs_or_studies(),
     ),
     Command(
         name="ablate",
         help="Train without, with each and with both inverse losses, over seeds; compare.",
-        run=ablate,
+        run="upt_inverse.ablation:ablate",
     ),
 )
 

@@ -1,7 +1,7 @@
 """The report of one run, and the comparison of several."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,15 @@ from nops_diagnostics import (
     plot_rollout,
     plot_training,
 )
-from nops_train import CurriculumConfig, InputError, RunFolder, load_run_config, read_events
+from nops_train import (
+    CurriculumConfig,
+    InputError,
+    Invocation,
+    RunFolder,
+    load_run_config,
+    read_events,
+    report_each,
+)
 from rich.console import Console
 from rich.table import Table
 
@@ -62,13 +70,11 @@ def load_evaluation(run: RunFolder) -> tuple[Evaluation, dict[str, Any]]:
         raise InputError(f"{path}: cannot be read ({error}); {again} writes it anew") from error
 
 
-def report_runs(folders: Sequence[Path]) -> None:
+def report_runs(call: Invocation) -> None:
     """Write reports again: of runs, and of studies."""
-    from upt_inverse.ablation import is_study, report_study
+    from upt_inverse.ablation import report_study
 
-    for folder in folders:
-        path = report_study(folder) if is_study(folder) else write_report(RunFolder.at(folder))
-        print(f"Report: {path}")
+    report_each(call, run=write_report, study=report_study)
 
 
 def print_errors(evaluation: Evaluation) -> None:

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from nops_train._command_line_spec import Invocation as Invocation
     from nops_train._command_line_spec import Needs as Needs
     from nops_train._command_line_spec import Option as Option
+    from nops_train._common_commands import generate_command as generate_command
     from nops_train._common_commands import one_run as one_run
+    from nops_train._common_commands import runs_or_studies as runs_or_studies
     from nops_train._common_commands import schedule_needs as schedule_needs
     from nops_train._common_commands import some_runs as some_runs
     from nops_train._common_commands import verify_option as verify_option
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
     from nops_train._run_folder import RunFolder as RunFolder
     from nops_train._sinks import Sink as Sink
     from nops_train._study import Study as Study
+    from nops_train._study import report_each as report_each
     from nops_train._weighting_config import ConstantConfig as ConstantConfig
     from nops_train._weighting_config import CurriculumConfig as CurriculumConfig
     from nops_train._weighting_config import MomentumConFIGConfig as MomentumConFIGConfig
@@ -109,7 +112,9 @@ _MODULES = {
     "Invocation": "_command_line_spec",
     "Needs": "_command_line_spec",
     "Option": "_command_line_spec",
+    "generate_command": "_common_commands",
     "one_run": "_common_commands",
+    "runs_or_studies": "_common_commands",
     "some_runs": "_common_commands",
     "schedule_needs": "_common_commands",
     "verify_option": "_common_commands",
@@ -157,6 +162,7 @@ _MODULES = {
     "RunFolder": "_run_folder",
     "Sink": "_sinks",
     "Study": "_study",
+    "report_each": "_study",
     "ConstantConfig": "_weighting_config",
     "CurriculumConfig": "_weighting_config",
     "MomentumConFIGConfig": "_weighting_config",
@@ -214,6 +220,7 @@ __all__ = [
     "export",
     "forecast_memory",
     "free_memory",
+    "generate_command",
     "initialise_from",
     "is_out_of_memory",
     "join_world",
@@ -227,6 +234,7 @@ __all__ = [
     "parse_config",
     "predict_memory",
     "read_events",
+    "report_each",
     "report_forecast",
     "require_data",
     "resolve_call",
@@ -235,6 +243,7 @@ __all__ = [
     "run_cli",
     "run_generation",
     "run_verification",
+    "runs_or_studies",
     "save_checkpoint",
     "schedule_needs",
     "set_rng_state",

@@ -2,7 +2,7 @@
 
     APP = App(name="noa", version="0.1.0", help="…", config=NoaConfig,
               presets=files("noa") / "configs",
-              commands=(Command(name="train", help="Train.", run=train),),
+              commands=(Command(name="train", help="Train.", run="noa.training:train_run"),),
               aliases=(Alias(name="--lr", sets="train.learning_rate"),))
 
     if __name__ == "__main__":
@@ -15,8 +15,9 @@ Values come from the class's defaults, the packaged preset, `--config FILE`, and
 import difflib
 import math
 import os
+import pkgutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -60,9 +61,19 @@ def run_cli(app: App, argv: Sequence[str] | None = None) -> int:
         config, invocation = resolve_call(app, command, words[1:])
         arguments = (invocation,) if config is None else (config, invocation)
         with speaking():
-            return command.run(*arguments) or 0
+            return exit_code(found(command.run)(*arguments))
     except (Exception, KeyboardInterrupt, Interrupted) as error:
         return report_error(error, program=program, folder=invocation and invocation.folder)
+
+
+def found(run: Callable[..., Any] | str) -> Callable[..., Any]:
+    """A command's function, imported if it is named."""
+    return pkgutil.resolve_name(run) if isinstance(run, str) else run
+
+
+def exit_code(returned: object) -> int:
+    """That of a command: the number it returned, if it did."""
+    return returned if isinstance(returned, int) else 0
 
 
 @contextmanager

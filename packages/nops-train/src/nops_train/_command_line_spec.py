@@ -82,9 +82,9 @@ class Command:
     Attributes:
         name: As typed.
         help: One line for `--help`.
-        run: `run(config, invocation)`, or `run(invocation)` where `config` is "none". It may return
-            an exit code; None is 0. It imports what is slow to import itself, so that `--help`
-            stays fast.
+        run: `run(config, invocation)`, or `run(invocation)` where `config` is "none"; or where to find
+            it, as "package.module:function", which is imported when the command runs, so that `--help`
+            stays fast. It may return an exit code; None, and all else, is 0.
         config: Where the config's values start from: a packaged "preset"; the "run" folder given,
             or the one that `--runs` and `--name` point at; or "none" for a command without config.
         folders: Paths it takes; None for none.
@@ -94,7 +94,7 @@ class Command:
 
     name: str
     help: str
-    run: Callable[..., int | None]
+    run: Callable[..., Any] | str
     config: Literal["preset", "run", "none"] = "preset"
     folders: Folders | None = None
     options: tuple[Option, ...] = ()

@@ -1,6 +1,10 @@
-"""What the commands of most apps take: run folders, the switch that checks data, keys of a schedule."""
+"""What the commands of most apps are and take: generate, run folders, keys of a schedule."""
 
-from nops_train._command_line_spec import Folders, Needs, Option
+import pkgutil
+
+from pydantic import BaseModel
+
+from nops_train._command_line_spec import Command, Folders, Invocation, Needs, Option
 
 SCHEDULED = {
     "warmup_steps": ("cosine", "step", "plateau"),
@@ -28,6 +32,12 @@ def some_runs() -> Folders:
     return Folders(metavar="RUN", help="Run folders.", minimum=1, maximum=None)
 
 
+def runs_or_studies() -> Folders:
+    """For `report`, a command with `config="none"`: folders of runs or of studies, one or more."""
+    text = "Run folders, or folders of studies."
+    return Folders(metavar="RUN", help=text, minimum=1, maximum=None, runs=False)
+
+
 def verify_option(samples: str = "samples replayed by the solver") -> Option:
     """The switch `--verify` of `generate`, read as `call.options["verify"]`.
 
@@ -40,3 +50,20 @@ def verify_option(samples: str = "samples replayed by the solver") -> Option:
         default=False,
         help=f"Check instead: every checksum, and {samples}.",
     )
+
+
+def generate_command(module: str, *, text: str, samples: str | None = None) -> Command:
+    """The command `generate`, which checks instead with `--verify`.
+
+    Args:
+        module: Which has `generate_data(config)` and `verify_data(config)`; imported when one runs.
+        text: One line for `--help`.
+        samples: As of `verify_option`.
+    """
+
+    def run(config: BaseModel, call: Invocation) -> None:
+        name = "verify_data" if call.options["verify"] else "generate_data"
+        pkgutil.resolve_name(f"{module}:{name}")(config)
+
+    option = verify_option() if samples is None else verify_option(samples)
+    return Command(name="generate", help=text, run=run, options=(option,))

@@ -9,13 +9,14 @@ Each run continues by itself; so a study continues by being repeated.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from nops_train._checkpoint import write_text
+from nops_train._command_line_spec import Invocation
 from nops_train._errors import InputError
 from nops_train._events import as_json, read_record
 from nops_train._run_folder import RunFolder
@@ -47,6 +48,11 @@ class Study:
         except OSError as error:
             raise InputError(f"{study.path}: cannot be made: {error.strerror}") from error
         return study
+
+    @staticmethod
+    def is_at(folder: str | os.PathLike[str]) -> bool:
+        """Whether a folder is one of a study."""
+        return (Path(folder) / "study.json").is_file()
 
     @property
     def report(self) -> Path:
@@ -84,3 +90,18 @@ class Study:
         """Set fields of `study.json`, the others kept; `runs` always holds each child's summary."""
         runs = {run.name: run.summary() for run in self.children()}
         write_text(self.path / "study.json", as_json({**self.read(), **fields, "runs": runs}))
+
+
+def report_each(
+    call: Invocation, *, run: Callable[[RunFolder], Path], study: Callable[[Path], Path]
+) -> None:
+    """For a command `report`: write the report of each folder given again, and say where it is.
+
+    Args:
+        call: With the folders of `runs_or_studies()`.
+        run: Writes the report of a run.
+        study: Writes the report of a study.
+    """
+    for folder in call.folders:
+        path = study(folder) if Study.is_at(folder) else run(RunFolder.at(folder))
+        print(f"Report: {path}")
