@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from nops_data import read_arrays
 from nops_train import RunFolder, load_checkpoint, read_events
 from phys_smpl.ablation import children, table_rows
 from phys_smpl.cli import main
-from phys_smpl.report import load_evaluation
+from phys_smpl.report import coverage_note, load_evaluation
 from phys_smpl.task import PhysTask
 
 WIDE = "phys-smpl/tiny"
@@ -48,6 +49,18 @@ def test_the_scores_are_sums_of_squares_of_standardised_channels(
         for row, scale in zip(evaluation.channel_rows, train.std(0), strict=True)
     )
     assert evaluation.errors["x_pb"] == pytest.approx(total, rel=1e-4)
+
+
+def test_intervals_that_hold_the_truth_too_seldom_are_told(trained: Path) -> None:
+    evaluation = load_evaluation(RunFolder.at(trained))
+    held = dict(zip(evaluation.parameters, (0.95, 0.79, 0.81, 0.3), strict=True))
+    rows = [{**row, "coverage of 90 %": held[row["parameter"]]} for row in evaluation.recovery]
+    note = coverage_note(replace(evaluation, recovery=rows))
+    assert note is not None
+    assert "the truth of ycen 79%, dV 30% of the rows" in note
+    rows = [{**row, "coverage of 90 %": 0.81} for row in rows]
+    assert coverage_note(replace(evaluation, recovery=rows)) is None
+    assert coverage_note(replace(evaluation, recovery=[])) is None
 
 
 def test_what_is_logged_of_each_epoch(trained: Path) -> None:

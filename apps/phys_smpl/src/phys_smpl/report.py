@@ -48,6 +48,7 @@ GROUPS = {
 }
 PRINTED = ("parameter", "unit", "r2", "attainable r2", "rmse", "coverage of 90 %")
 SUMMED = "Σ squares per observation, standardised"
+COVERED = 0.8  # of 90 %: intervals that hold the truth less often are too narrow
 
 
 def store_evaluation(run: RunFolder, evaluation: Evaluation) -> None:
@@ -134,6 +135,19 @@ def warnings_of(evaluation: Evaluation) -> list[str]:
     return found
 
 
+def coverage_note(evaluation: Evaluation) -> str | None:
+    """Whose 90 % intervals hold the truth too seldom, and why that is; None if all hold it."""
+    held = {row["parameter"]: row["coverage of 90 %"] for row in evaluation.recovery}
+    narrow = [f"{name} {share:.0%}" for name, share in held.items() if share < COVERED]
+    if not narrow:
+        return None
+    return (
+        f"90 % intervals that are too narrow: they hold the truth of {', '.join(narrow)} of the rows. A "
+        "posterior is as wide as noise of variance loss.noise_variance leaves each parameter, the others "
+        "known; the encoder's own error is not in it. A larger loss.noise_variance widens it."
+    )
+
+
 def write_report(run: RunFolder) -> Path:
     """Write `report.html` and `plots/` of an evaluated run."""
     evaluation = load_evaluation(run)
@@ -198,6 +212,8 @@ def _parameters_section(report: Report, evaluation: Evaluation) -> None:
     report.add_table(evaluation.posterior, caption="Posteriors of the test rows")
     if evaluation.recovery:
         report.add_table(evaluation.recovery, caption="Recovery of known parameters")
+        if note := coverage_note(evaluation):
+            report.add_text(note)
         report.add_figure(
             plot_recovery(
                 evaluation.estimate.double(),
