@@ -15,6 +15,7 @@ from nops_data import read_arrays
 from nops_train import RunFolder, load_checkpoint, read_events
 from phys_smpl.ablation import children, table_rows
 from phys_smpl.cli import main
+from phys_smpl.evaluation import oracle_slice
 from phys_smpl.report import coverage_note, load_evaluation
 from phys_smpl.task import PhysTask
 
@@ -49,6 +50,14 @@ def test_the_scores_are_sums_of_squares_of_standardised_channels(
         for row, scale in zip(evaluation.channel_rows, train.std(0), strict=True)
     )
     assert evaluation.errors["x_pb"] == pytest.approx(total, rel=1e-4)
+
+
+def test_the_oracle_fits_rows_evenly_over_the_split() -> None:
+    assert list(range(10))[oracle_slice(10, None)] == list(range(10))
+    assert list(range(10))[oracle_slice(10, 10)] == list(range(10))
+    assert list(range(10))[oracle_slice(10, 4)] == [0, 3, 6, 9]
+    assert list(range(10))[oracle_slice(10, 3)] == [0, 4, 8]
+    assert list(range(10))[oracle_slice(10, 50)] == list(range(10))
 
 
 def test_intervals_that_hold_the_truth_too_seldom_are_told(trained: Path) -> None:

@@ -151,7 +151,7 @@ class EvaluateConfig(Config):
     oracle_rows: int | None = Field(
         default=None,
         ge=2,
-        description="Observations that it fits, the first of the split; null: all.",
+        description="Observations that it fits at most, evenly over the split; null: all.",
     )
 
 

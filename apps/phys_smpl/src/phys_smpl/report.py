@@ -21,7 +21,7 @@ from nops_train import InputError, Invocation, RunFolder, read_events, report_ea
 from rich.console import Console
 from rich.table import Table
 
-from phys_smpl.evaluation import Evaluation
+from phys_smpl.evaluation import Evaluation, oracle_slice
 
 EVALUATION = "evaluation.pt"
 KINDS = {
@@ -153,7 +153,7 @@ def write_report(run: RunFolder) -> Path:
     evaluation = load_evaluation(run)
     report = Report("Physics-integrated VAE", f"{run.name} · {evaluation.problem}")
     _verdict(report, evaluation)
-    _errors_section(report, evaluation)
+    _errors_section(report, evaluation, run.config)
     if evaluation.parameters:
         _parameters_section(report, evaluation)
     if len(evaluation.patterns):
@@ -168,6 +168,10 @@ def _verdict(report: Report, evaluation: Evaluation) -> None:
     signs = warnings_of(evaluation)
     error, mean = evaluation.errors["x_pb"], evaluation.baselines["mean"]
     text = f"Σ squares {error:.3g}, of the mean {mean:.3g}."
+    if evaluation.parameters:
+        oracle = evaluation.baselines.get("oracle")
+        best = "" if oracle is None else f", which at best has {oracle:.3g}"
+        text += f" The physics alone: {evaluation.errors['x_p']:.3g}{best}."
     if evaluation.recovery:
         worst = min(evaluation.recovery, key=lambda row: row["r2"])
         text += f" Least recovered parameter: {worst['parameter']}, R² {worst['r2']:.3f}."
@@ -177,12 +181,14 @@ def _verdict(report: Report, evaluation: Evaluation) -> None:
         report.add_verdict(f"No sign of collapse. {text}", level="good")
 
 
-def _errors_section(report: Report, evaluation: Evaluation) -> None:
+def _errors_section(report: Report, evaluation: Evaluation, config: Mapping[str, Any]) -> None:
     report.add_section("Reconstruction")
+    every = oracle_slice(len(evaluation.estimate), config["evaluate"]["oracle_rows"]).step
     report.add_text(
         f"{evaluation.kind}: {KINDS[evaluation.kind]}. x_P is the physics alone, x_PB with its correction, "
         "both at the means of the latents; the oracle is the best fit of the physics to each "
-        "observation, which no encoder beats through the same physics. PCA stands at as many "
+        f"observation{f' (to every {every}th here)' if every > 1 else ''}, which no encoder beats through "
+        "the same physics. PCA stands at as many "
         "components as the correction has latents, and at as many as the model has."
     )
     bars = error_bars(evaluation)
