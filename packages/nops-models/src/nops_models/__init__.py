@@ -1,12 +1,18 @@
-"""Neural operators, a physics transformer, a physics-integrated VAE, and their building blocks."""
+"""Neural operators, a physics transformer, a physics-integrated VAE, quantizers, and building blocks."""
 
 from nops_models._afno import AFNOMixer
 from nops_models._bounded import draw_normal
+from nops_models._codebook_rules import EMA, Gradient, SimVQ
 from nops_models._config import FNOConfig, UAFNOConfig, UNetConfig
+from nops_models._estimators import RotationTrick, StraightThrough
 from nops_models._film import FiLM
 from nops_models._fno import FNO
 from nops_models._mlp import MLP, FourierMLP
 from nops_models._physics_decoder import PhysicsDecoder
+from nops_models._projector import LatentProjector
+from nops_models._quantizer import QuantizerOutput, VectorQuantizer
+from nops_models._quantizer_residual import ResidualVectorQuantizer
+from nops_models._quantizer_scalar import FiniteScalarQuantizer
 from nops_models._residual_heads import (
     Correction,
     GatedResidual,
@@ -26,13 +32,17 @@ from nops_models._upt_encoder_supernodes import SupernodeEncoder
 from nops_models._vae import PhysicsVAE
 from nops_models._vae_config import PhysicsVAEConfig
 from nops_models._vae_outputs import Decoding, Draw, Encoding, Posterior, VAEOutput
+from nops_models._vqvae import VQVAE, VQVAEOutput
+from nops_models._vqvae_config import QuantizerConfig, VQVAEConfig
 from nops_models._wave_graph import WaveGraphNet
 
 __all__ = [
+    "EMA",
     "FNO",
     "MLP",
     "UAFNO",
     "UPT",
+    "VQVAE",
     "AFNOMixer",
     "AnyPointDecoder",
     "Approximator",
@@ -42,17 +52,26 @@ __all__ = [
     "Encoding",
     "FNOConfig",
     "FiLM",
+    "FiniteScalarQuantizer",
     "FourierMLP",
     "GatedResidual",
+    "Gradient",
     "GridEncoder",
+    "LatentProjector",
     "LowRankResidual",
     "NoPhysicsHead",
     "PhysicsDecoder",
     "PhysicsVAE",
     "PhysicsVAEConfig",
     "Posterior",
+    "QuantizerConfig",
+    "QuantizerOutput",
+    "ResidualVectorQuantizer",
+    "RotationTrick",
+    "SimVQ",
     "SpectralConv",
     "StepModel",
+    "StraightThrough",
     "SupernodeEncoder",
     "UAFNOConfig",
     "UNet",
@@ -60,6 +79,9 @@ __all__ = [
     "UPTConfig",
     "UPTOutput",
     "VAEOutput",
+    "VQVAEConfig",
+    "VQVAEOutput",
+    "VectorQuantizer",
     "WaveGraphNet",
     "draw_normal",
 ]
