@@ -11,6 +11,7 @@ import nox
 
 ROOT = Path(__file__).parent
 AGGREGATORS = ("torchjd[quadprog-projector]>=0.18,<0.19", "conflictfree>=0.1.8")
+QUANTIZERS = ("vector-quantize-pytorch>=1.20", "scikit-learn>=1.4")
 PACKAGES = sorted(path.name for path in (ROOT / "packages").iterdir())
 APPS = sorted(path.name for path in (ROOT / "apps").iterdir())
 MEMBERS = [f"packages/{name}" for name in PACKAGES] + [f"apps/{name}" for name in APPS]
@@ -141,8 +142,8 @@ def files_marked(name: str) -> list[str]:
 
 @nox.session(python=OLDEST)
 def peers(session: nox.Session) -> None:
-    """Our files, metrics, physics and rules on gradients against independent packages."""
-    others = ("the-well>=1.2", "prosail>=2.0", "cutde>=23.6.25", *AGGREGATORS)
+    """Our files, metrics, physics, quantizers and rules on gradients against independent packages."""
+    others = ("the-well>=1.2", "prosail>=2.0", "cutde>=23.6.25", *QUANTIZERS, *AGGREGATORS)
     install_members(session, *others, f"torch=={PAIRS[-1][1]}")
     session.run("pytest", "-m", "peer", *files_marked("peer"), "-n", "0", *session.posargs)
 
@@ -198,7 +199,7 @@ def docs(session: nox.Session) -> None:
 @nox.session(python=OLDEST)
 def bench(session: nox.Session) -> None:
     """Every benchmark script (or those named), one after the other; fails when a bar is missed."""
-    others = ("the-well>=1.2", "prosail>=2.0", *AGGREGATORS)
+    others = ("the-well>=1.2", "prosail>=2.0", *QUANTIZERS, *AGGREGATORS)
     install_members(session, *others, f"torch=={PAIRS[-1][1]}")
     names = session.posargs or sorted(
         path.stem for path in (ROOT / "benchmarks").glob("bench_*.py")

@@ -1,4 +1,4 @@
-"""Nothing here remembers anything between calls; what ever does belongs under the contract suite."""
+"""Nothing here is saved and restored; what ever is belongs under the contract suite."""
 
 import nops_diagnostics
 from nops_testing.contract import stateful_classes

@@ -68,3 +68,29 @@ def tiny() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def place() -> Callable[..., None]:
+    """`place(quantizer, table, counts=1.0)`: codes written into a quantizer with moving means."""
+
+    def write(quantizer: torch.nn.Module, table: list | Tensor, counts: float = 1.0) -> None:
+        codes = torch.as_tensor(table, dtype=torch.float32)
+        codes = codes[:, None] if codes.ndim == 1 else codes
+        quantizer.book.begin(codes, torch.full((len(codes),), counts))
+        quantizer.started.fill_(True)
+
+    return write
+
+
+@pytest.fixture
+def clusters() -> Callable[..., tuple[Tensor, Tensor]]:
+    """`clusters(count, each, seed=0)`: points around separated centres, and the centre of each."""
+
+    def draw(count: int, each: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        centres = 10 * torch.randn(count, 8, generator=generator)
+        label = torch.arange(count).repeat(each)
+        return centres[label] + 0.3 * torch.randn(len(label), 8, generator=generator), label
+
+    return draw

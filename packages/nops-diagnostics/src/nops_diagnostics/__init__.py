@@ -10,6 +10,7 @@ from nops_losses import relative_l2
 
 from nops_diagnostics._baselines import OracleFit, oracle_fit, pca_baseline
 from nops_diagnostics._bootstrap import Estimate, bootstrap_estimate
+from nops_diagnostics._codebook import CodebookMeter, CodebookUsage, codebook_usage
 from nops_diagnostics._collapse import CollapseReport, collapse_report, residual_ratio
 from nops_diagnostics._correlation import (
     CorrelationTime,
@@ -61,6 +62,8 @@ from nops_diagnostics._stability import TemporalStability, temporal_stability
 from nops_diagnostics._temporal_spectrum import TemporalSpectrum, temporal_spectrum
 
 __all__ = [
+    "CodebookMeter",
+    "CodebookUsage",
     "CollapseReport",
     "CorrelationTime",
     "DecodedErrors",
@@ -81,6 +84,7 @@ __all__ = [
     "TemporalStability",
     "bootstrap_estimate",
     "brmse",
+    "codebook_usage",
     "collapse_report",
     "correlation",
     "correlation_time",

@@ -59,7 +59,16 @@ from nops_losses._residuals import (
 from nops_losses._sobolev import sobolev_error
 from nops_losses._spectrum import Spectrum, energy_spectrum
 from nops_losses._spectrum_error import binned_spectral_power_error, log_spectrum_error
+from nops_losses._steps import sample_steps
 from nops_losses._structure import StructureFunction, structure_function
+from nops_losses._tokens import (
+    code_entropy_loss,
+    commitment_loss,
+    latent_alignment_loss,
+    orthogonality_loss,
+    topographic_loss,
+    topographic_similarity,
+)
 from nops_losses._trajectory import initial_condition_loss, trajectory_loss
 from nops_losses._wave_step import rk4_step, wave_step_residuals
 from nops_losses._wavelet_error import wavelet_error
@@ -79,8 +88,10 @@ __all__ = [
     "branch_consistency_penalty",
     "burgers_residual",
     "capacity_penalty",
+    "code_entropy_loss",
     "coefficient_penalty",
     "coherence_error",
+    "commitment_loss",
     "compute_operator_loss_bundle",
     "conservation_penalty",
     "divergence_penalty",
@@ -99,6 +110,7 @@ __all__ = [
     "kldiv_normal_normal",
     "kovasznay_residual",
     "laplacian",
+    "latent_alignment_loss",
     "latent_diversity_penalty",
     "latent_norm_penalty",
     "latent_spectrum_error",
@@ -106,6 +118,7 @@ __all__ = [
     "logistic_kl",
     "logit_recovery_loss",
     "mean_std_penalty",
+    "orthogonality_loss",
     "orthogonality_penalty",
     "parameter_recovery_loss",
     "partial",
@@ -116,9 +129,12 @@ __all__ = [
     "residual_penalty",
     "rk4_step",
     "sample_queries",
+    "sample_steps",
     "sobolev_error",
     "structure_function",
     "temporal_smoothness",
+    "topographic_loss",
+    "topographic_similarity",
     "trajectory_loss",
     "unmixing_penalty",
     "wave_residual",

@@ -1,12 +1,18 @@
-"""Neural operators, a physics transformer, a physics-integrated VAE, and their building blocks."""
+"""Neural operators, a physics transformer, a physics-integrated VAE, quantizers, and building blocks."""
 
 from nops_models._afno import AFNOMixer
 from nops_models._bounded import draw_normal
+from nops_models._codebook_rules import EMA, Gradient, SimVQ
 from nops_models._config import FNOConfig, UAFNOConfig, UNetConfig
+from nops_models._estimators import RotationTrick, StraightThrough
 from nops_models._film import FiLM
 from nops_models._fno import FNO
 from nops_models._mlp import MLP, FourierMLP
 from nops_models._physics_decoder import PhysicsDecoder
+from nops_models._projector import LatentProjector
+from nops_models._quantizer import QuantizerOutput, VectorQuantizer
+from nops_models._quantizer_residual import ResidualVectorQuantizer
+from nops_models._quantizer_scalar import FiniteScalarQuantizer
 from nops_models._residual_heads import (
     Correction,
     GatedResidual,
@@ -27,13 +33,17 @@ from nops_models._upt_mixture import UPTMixture
 from nops_models._vae import PhysicsVAE
 from nops_models._vae_config import PhysicsVAEConfig
 from nops_models._vae_outputs import Decoding, Draw, Encoding, Posterior, VAEOutput
+from nops_models._vqvae import VQVAE, VQVAEOutput
+from nops_models._vqvae_config import QuantizerConfig, VQVAEConfig
 from nops_models._wave_graph import WaveGraphNet
 
 __all__ = [
+    "EMA",
     "FNO",
     "MLP",
     "UAFNO",
     "UPT",
+    "VQVAE",
     "AFNOMixer",
     "AnyPointDecoder",
     "Approximator",
@@ -43,17 +53,26 @@ __all__ = [
     "Encoding",
     "FNOConfig",
     "FiLM",
+    "FiniteScalarQuantizer",
     "FourierMLP",
     "GatedResidual",
+    "Gradient",
     "GridEncoder",
+    "LatentProjector",
     "LowRankResidual",
     "NoPhysicsHead",
     "PhysicsDecoder",
     "PhysicsVAE",
     "PhysicsVAEConfig",
     "Posterior",
+    "QuantizerConfig",
+    "QuantizerOutput",
+    "ResidualVectorQuantizer",
+    "RotationTrick",
+    "SimVQ",
     "SpectralConv",
     "StepModel",
+    "StraightThrough",
     "SupernodeEncoder",
     "UAFNOConfig",
     "UNet",
@@ -62,6 +81,9 @@ __all__ = [
     "UPTMixture",
     "UPTOutput",
     "VAEOutput",
+    "VQVAEConfig",
+    "VQVAEOutput",
+    "VectorQuantizer",
     "WaveGraphNet",
     "draw_normal",
 ]
