@@ -18,6 +18,7 @@ from nops_diagnostics._correlation import (
     correlation_times,
 )
 from nops_diagnostics._decoded_errors import DecodedErrors, decoded_errors
+from nops_diagnostics._features import FeatureExtractor
 from nops_diagnostics._flow import FlowDrift, FlowQuantities, flow_drift, flow_quantities
 from nops_diagnostics._format import format_number
 from nops_diagnostics._identifiability import Identifiability, identifiability
@@ -65,6 +66,7 @@ __all__ = [
     "CorrelationTime",
     "DecodedErrors",
     "Estimate",
+    "FeatureExtractor",
     "FlowDrift",
     "FlowQuantities",
     "Identifiability",
