@@ -22,7 +22,15 @@ from nops_diagnostics._order import ordered_values
 
 NUM_PLANS = 32
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-LINEAR = ("share_1", "share_2", "share_4", "share_8", "centroid", "along_x", "along_y")
+LINEAR: tuple[str, ...] = (
+    "share_1",
+    "share_2",
+    "share_4",
+    "share_8",
+    "centroid",
+    "along_x",
+    "along_y",
+)
 LINEAR += ("fourth", "spectral_anisotropy", "four_fold", "lag_correlation", "patch_mean")
 
 
@@ -30,12 +38,12 @@ class Modes(NamedTuple):
     """What a grid's modes need, flat over those that rfft2 stores.
 
     Attributes:
-        count: How many modes each stands for [M]; 0 for the mean.
+        multiplicity: How many modes each stands for [M]; 0 for the mean.
         radius: |k| in waves per domain [M].
         linear: Factors of the energy's shares in each linear scalar [M, len(LINEAR)].
     """
 
-    count: Tensor
+    multiplicity: Tensor
     radius: Tensor
     linear: Tensor
 
@@ -122,7 +130,7 @@ def _spectral(centred: Tensor, *, length: float) -> dict[str, Tensor]:
     # MKL refuses an expanded view (stride 0) in some releases of torch
     transform = torch.fft.rfft2(centred.contiguous(), norm="forward")
     power = torch.view_as_real(transform).square().sum(-1).flatten(-2)
-    energy = power * modes.count
+    energy = power * modes.multiplicity
     total = energy.sum(-1) + TINY
     share = energy / total[..., None]
     found = dict(zip(LINEAR, (share @ modes.linear).unbind(-1), strict=True))
@@ -134,9 +142,9 @@ def _spectral(centred: Tensor, *, length: float) -> dict[str, Tensor]:
     found["gradient_anisotropy"] = (squared - 2 * along_y) / (squared + TINY)
     found["laplacian_rms"] = wave**2 * (found.pop("fourth") * total + TINY).sqrt()
     found["local_variance"] = share.sum(-1) - found.pop("patch_mean")
-    number = modes.count.sum()
+    number = modes.multiplicity.sum()
     relative = (power * number / total[..., None] + SHARE_FLOOR).log()
-    found["flatness"] = ((relative * modes.count).sum(-1) / number).exp()
+    found["flatness"] = ((relative * modes.multiplicity).sum(-1) / number).exp()
     return found | _shells(centred, total)
 
 
