@@ -91,7 +91,10 @@ def copy_tests(package: str, folder: Path) -> None:
     shutil.copy(ROOT / "pyproject.toml", folder / "pytest_settings.toml")
 
 
-EXTRAS = {"nops-schedules": ("nops-schedules[torch]",)}
+EXTRAS = {
+    "nops-diagnostics": ("nops-diagnostics[alignment]",),
+    "nops-schedules": ("nops-schedules[torch]",),
+}
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 package = importlib.import_module(sys.argv[1])

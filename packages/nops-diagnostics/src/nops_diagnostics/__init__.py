@@ -8,9 +8,14 @@ Plots are matplotlib figures drawn without pyplot, so that nothing global is tou
 
 from nops_losses import relative_l2
 
+from nops_diagnostics._alignment import AlignedPair, Alignment, compute_alignment
+from nops_diagnostics._alignment_gates import Gate
+from nops_diagnostics._alignment_report import AlignmentReport, Section, alignment_report
 from nops_diagnostics._baselines import OracleFit, oracle_fit, pca_baseline
 from nops_diagnostics._bootstrap import Estimate, bootstrap_estimate
+from nops_diagnostics._clusters import cluster_features
 from nops_diagnostics._codebook import CodebookMeter, CodebookUsage, codebook_usage
+from nops_diagnostics._codebooks import Codebook
 from nops_diagnostics._collapse import CollapseReport, collapse_report, residual_ratio
 from nops_diagnostics._correlation import (
     CorrelationTime,
@@ -19,6 +24,13 @@ from nops_diagnostics._correlation import (
     correlation_times,
 )
 from nops_diagnostics._decoded_errors import DecodedErrors, decoded_errors
+from nops_diagnostics._distribution import (
+    FeatureDistribution,
+    TokenDivergence,
+    feature_distribution,
+    token_divergence,
+)
+from nops_diagnostics._features import FeatureExtractor
 from nops_diagnostics._flow import FlowDrift, FlowQuantities, flow_drift, flow_quantities
 from nops_diagnostics._format import format_number
 from nops_diagnostics._identifiability import Identifiability, identifiability
@@ -62,14 +74,21 @@ from nops_diagnostics._stability import TemporalStability, temporal_stability
 from nops_diagnostics._temporal_spectrum import TemporalSpectrum, temporal_spectrum
 
 __all__ = [
+    "AlignedPair",
+    "Alignment",
+    "AlignmentReport",
+    "Codebook",
     "CodebookMeter",
     "CodebookUsage",
     "CollapseReport",
     "CorrelationTime",
     "DecodedErrors",
     "Estimate",
+    "FeatureDistribution",
+    "FeatureExtractor",
     "FlowDrift",
     "FlowQuantities",
+    "Gate",
     "Identifiability",
     "LeadErrors",
     "OracleFit",
@@ -78,14 +97,19 @@ __all__ = [
     "Report",
     "RolloutErrors",
     "RolloutScores",
+    "Section",
     "Series",
     "ShuffleRatio",
     "TemporalSpectrum",
     "TemporalStability",
+    "TokenDivergence",
+    "alignment_report",
     "bootstrap_estimate",
     "brmse",
+    "cluster_features",
     "codebook_usage",
     "collapse_report",
+    "compute_alignment",
     "correlation",
     "correlation_time",
     "correlation_times",
@@ -94,6 +118,7 @@ __all__ = [
     "derangement",
     "describe_machine",
     "diversity_ratio",
+    "feature_distribution",
     "flow_drift",
     "flow_quantities",
     "format_number",
@@ -141,5 +166,6 @@ __all__ = [
     "spectrum_error",
     "temporal_spectrum",
     "temporal_stability",
+    "token_divergence",
     "vrmse",
 ]

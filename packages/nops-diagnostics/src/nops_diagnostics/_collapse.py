@@ -128,7 +128,7 @@ def collapse_report(
         "kl_physics": _physics_kl(u_mean, u_lnvar, prior),
         "kl_aux": _columns(gaussian_kl, aux_mean, aux_lnvar),
         "mean_gain": gain.mean().item() if gain.numel() else None,
-        "effective_rank": _effective_rank(correction),
+        "effective_rank": effective_rank(correction),
     }
     return CollapseReport(**found, warnings=_warnings(**found))
 
@@ -175,8 +175,9 @@ def _columns(divergence: Any, *moments: Tensor, **prior: Tensor) -> Tensor:
     return divergence(*flat, **more, reduction="none").view(moments[0].shape).mean(0)
 
 
-def _effective_rank(correction: Tensor) -> float:
-    energy = torch.linalg.svdvals(correction - correction.mean(0)).square()
+def effective_rank(values: Tensor) -> float:
+    """Directions that `values [sample, output]` vary along: e to the entropy of their shares."""
+    energy = torch.linalg.svdvals(values - values.mean(0)).square()
     if energy.sum() == 0:
         return 0.0
     return torch.special.entr(energy / energy.sum()).sum().exp().item()
