@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+import yaml
 from nops_physics import Advection1D, Darcy2D
 from nops_train import RunFolder, load_checkpoint, parse_config, read_events
 from upt_inverse.cli import main
@@ -375,6 +376,26 @@ def test_an_inert_term_of_one_task_stops_the_run_by_name(
     frozen = "--train.freeze=tasks.darcy.encoder.*,tasks.darcy.decoder.*"
     assert main(["train", *words, frozen]) == 2
     assert "darcy.L_inv_enc reaches no trainable parameter" in capsys.readouterr().err
+
+
+def test_equations_are_solved_where_no_files_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    counts = "num_train: 4, num_valid: 1, num_test: 1"
+    Path("my.yaml").write_text(
+        f"tasks:\n"
+        f"  line: {{data: {{pde: advection, shape: [16], num_steps: 2, {counts}}}, model: {{patch_size: 4}}}}\n"
+        f"  square: {{data: {{pde: darcy, shape: [4, 4], num_steps: 1, {counts}}}, model: {{patch_size: 2}}}}\n"
+        "model: {tokens: 4, dim: 8, heads: 2}\nloss: {rollout_horizon: 1}\ntrain: {batch_size: 4}\n"
+    )
+    assert main(["generate", "--config=my.yaml"]) == 0
+    assert main(["generate", "--config=my.yaml", "--verify"]) == 0
+    config = parse_config(UptConfig, yaml.safe_load(Path("my.yaml").read_text()), source="my.yaml")
+    parts = Parts.of(settle_data(config))
+    assert parts.train.num_batches == 2  # 8 windows of the line by 4
+    shapes = {name: part.bundle.geometry.shape for name, part in parts.tasks.items()}
+    assert shapes == {"line": (16,), "square": (4, 4)}
 
 
 def test_an_ablation_is_of_one_equation(
