@@ -58,6 +58,18 @@ def test_every_preset_resolves(preset: str) -> None:
     resolved("--preset", preset)
 
 
+def test_the_published_mixture_has_its_sizes_once_its_files_are_named() -> None:
+    paths = [f"--tasks.{name}.data.path={name}.hdf5" for name in ("advection", "darcy")]
+    config = resolved("--preset", "paper_multi", *paths)
+    model, train = config.model, config.train
+    assert (model.tokens, model.dim) == (192, 192)
+    assert (model.approximator_depth, model.approximator_width) == (12, 576)
+    assert (train.batch_size // train.accumulate, train.accumulate, train.epochs) == (4, 12, 30)
+    queries = {n: own.loss.query_sampling.num_queries for n, own in config.parts().items()}
+    assert queries == {"advection": 512, "darcy": 1024}
+    assert config.weights()["darcy.L_inv_dec"] == 0.01
+
+
 def test_original_reads_two_states_and_unrolls_nothing() -> None:
     config = resolved("--preset", "original")
     assert config.model.history == 2
@@ -251,7 +263,9 @@ def test_their_schedules_are_mapped(tmp_path: Path, text: str, expected: tuple) 
         (["--loss.rollout_horizon=9"], ("9", "data.num_steps = 8")),
         (["--loss.L_divergence=1"], ("divergence_field",)),
         (["--loss.preset=seed", "--loss.reencode=truth"], ("truth",)),
-        (["--data.pde=darcy"], ("cannot be solved",)),
+        (["--data.pde=shallow_water"], ("cannot be solved",)),
+        (["--data.pde=darcy"], ("2 axes",)),
+        (["--data.pde=darcy", "--data.shape=8,8"], ("num_steps = 8, expected 1",)),
         (["--data.pde=diffusion_reaction"], ("2 axes",)),
         (["--data.source=well"], ("without path",)),
         (["--data.pde=burger"], ("burgers",)),

@@ -16,6 +16,7 @@ from nops_data import (
     WellReader,
     WellWriter,
     Windows,
+    balanced_rounds,
     file_fingerprints,
     frame_interval,
     open_splits,
@@ -154,6 +155,38 @@ def test_training_batches_change_their_order_and_are_shared() -> None:
     assert [index for _, index in first[0]] != [index for _, index in second[0]]
     halves = [epoch(0, rank=rank, world_size=2) for rank in range(2)]
     assert [a + b for a, b in zip(*halves, strict=True)] == first
+
+
+def test_ranks_share_rounds_and_can_start_anywhere() -> None:
+    def made(**options: Any) -> list[dict[str, Any]]:
+        sets = {"a": Table(7), "b": Table(20)}
+        source = balanced_rounds(sets, batch_size=5, seed=3, **options)
+        return list(source.batches(epoch=1, skip=options.get("rounds", 4) - 3))
+
+    whole = made()
+    assert len(whole) == 3  # of the 4 that the 20 items need, all but the first
+    halves = [made(rank=rank, world_size=2) for rank in range(2)]
+    for together, left, right in zip(whole, *halves, strict=True):
+        for name in ("a", "b"):
+            parts = [half[name]["items"].tolist() for half in (left, right)]
+            assert [len(part) for part in parts] == [2, 3]
+            assert parts[0] + parts[1] == together[name]["items"].tolist()
+    assert len(made(rounds=6)) == 3
+    with pytest.raises(ValueError, match="task 'a': batch_size: found 8, expected at most 7"):
+        balanced_rounds({"a": Table(7)}, batch_size=8, seed=0)
+
+
+class Table:
+    """Items that are their numbers."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def batch(self, draws: Any) -> dict[str, torch.Tensor]:
+        return {"items": torch.tensor([draw.index for draw in draws])}
 
 
 @pytest.mark.parametrize(("device", "pinned"), [("cpu", False), ("auto", True), ("cuda", True)])

@@ -22,8 +22,9 @@ from rich.table import Table
 from upt_inverse.config import UptConfig
 from upt_inverse.evaluation import INITIAL, PREVIOUS
 from upt_inverse.generation import ensure_data, settle_data
+from upt_inverse.parts import Parts
 from upt_inverse.report import load_evaluation, write_report
-from upt_inverse.training import NEUTRAL, Parts, train_in
+from upt_inverse.training import neutral_of, train_in
 
 FIGURES = {
     "latent_nrmse": "latent rollout",
@@ -39,14 +40,17 @@ def ablate(config: UptConfig, call: Invocation) -> None:
     """Train every arm with every seed and horizon, or go on; write the comparison."""
     world = join_world()
     study = world.from_main(lambda: open_study(call))
-    config = settle_data(study_config(config, study, call), explicit=call.explicit)
+    config = study_config(config, study, call)
+    if config.tasks:
+        raise InputError("tasks: ablate compares arms on one equation; give data in their place")
+    config = settle_data(config, explicit=call.explicit)
     ensure_data(config)
     world.barrier()  # the ranks share the shards: each waits for those of the others
     resume = "auto" if call.resume == "never" else call.resume
     for name, own in children(config).items():
         print(f"\n{name}", flush=True)
         parts = Parts.of(own)
-        run = study.run(name, config=own, resume=resume, neutral=NEUTRAL)
+        run = study.run(name, config=own, resume=resume, neutral=neutral_of(own))
         call.folder = run.path
         if world.is_main:
             study.update(config=config.model_dump(mode="json"))

@@ -21,8 +21,10 @@ from nops_data import (
 from nops_models import UPT, UPTConfig
 from nops_schedules import warmup_cosine
 from nops_train import CurriculumConfig, InputError, join_world, make_learning_rate
+from torch import nn
 
 from upt_inverse.config import UptConfig, UptTrainConfig
+from upt_inverse.config_data import GIVEN, UptDataConfig
 from upt_inverse.config_loss import INVERSE
 from upt_inverse.forecast import Forecaster
 from upt_inverse.geometry import FieldMap, Geometry
@@ -49,9 +51,12 @@ class Bundle:
     ranges: torch.Tensor  # of the scalars that condition the model: lowest value, width
     normaliser: Normaliser
     fingerprints: dict[str, str]  # of each file
+    windows: Picked  # to train on, in the data's units
     train: NormalisedBatches
     valid: NormalisedBatches
     test: NormalisedBatches
+    judged: tuple[int, ...]  # places of the channels that are predicted
+    mean: torch.Tensor | None  # of a steady equation's training answers [1, channel, *grid]
 
 
 def open_readers(config: UptConfig) -> dict[str, Any]:
@@ -59,7 +64,7 @@ def open_readers(config: UptConfig) -> dict[str, Any]:
 
     Raises:
         LayoutError: If a file is missing, damaged or in another layout, or files disagree.
-        InputError: If they hold one steady field, which has no next state.
+        InputError: If a setting does not fit them.
     """
     data = config.data
     assert data.path is not None
@@ -67,18 +72,21 @@ def open_readers(config: UptConfig) -> dict[str, Any]:
         "task": data.pde,
         "parameters": data.parameters or None,
         "time_stride": data.time_stride,
+        "from_rest": data.steady,
     }
     try:
-        readers = {split: PDEBench(data.path, split=split, **options) for split in SPLITS}
+        return {split: PDEBench(data.path, split=split, **options) for split in SPLITS}
     except ValueError as error:
         raise InputError(f"data: {error}") from error
-    if readers["train"].steady:
-        raise InputError(f"data.pde = {data.pde} is steady: there is no next state to learn")
-    return readers
 
 
-def open_bundle(config: UptConfig) -> Bundle:
+def open_bundle(config: UptConfig, *, is_task: bool = False) -> Bundle:
     """Readers, windows and samplers over the data.
+
+    Args:
+        config: Of a run, or of one of its tasks.
+        is_task: Whether it is one of several, whose batches are drawn together: `train` is then in
+            order.
 
     Raises:
         InputError: If the grid is uneven, a condition is no scalar of the files, or a parameter varies
@@ -110,10 +118,26 @@ def open_bundle(config: UptConfig) -> Bundle:
         ranges=sources.ranges(),
         normaliser=normaliser,
         fingerprints=fingerprints,
-        train=sources.drawn(),
+        windows=sources.windows(),
+        train=sources.ordered() if is_task else sources.drawn(),
         valid=sources.whole("valid", shared=True),
         test=sources.whole("test", shared=False),
+        judged=_judged(config.data, readers["train"]),
+        mean=_mean_answer(config.data, readers["train"]) if config.data.steady else None,
     )
+
+
+def _judged(data: UptDataConfig, reader: Trajectories) -> tuple[int, ...]:
+    given = GIVEN.get(data.pde, ())
+    return tuple(place for place, name in enumerate(reader.channels) if name not in given)
+
+
+def _mean_answer(data: UptDataConfig, reader: Trajectories) -> torch.Tensor:
+    """Mean over the training flows of each cell, float64."""
+    total = torch.zeros(1, len(reader.channels), *reader.shape, dtype=torch.float64)
+    for index in range(data.num_train):
+        total += reader.read(index, start=1)
+    return total / data.num_train
 
 
 class _Sources:
@@ -131,9 +155,9 @@ class _Sources:
         width = values.amax(0) - values.amin(0)
         return torch.stack([values.amin(0), width.where(width > 0, 1.0)])
 
-    def drawn(self) -> NormalisedBatches:
-        """Every window, in a new order each epoch."""
-        config, world = self._config, join_world()
+    def windows(self) -> Picked:
+        """Every window of the training trajectories."""
+        config = self._config
         length = config.model.history + config.loss.steps
         items = window_items(
             self._readers["train"],
@@ -142,8 +166,19 @@ class _Sources:
             frames=config.frames,
         )
         windows = Windows(self._readers["train"], length=length, start="all")
+        return Picked(windows, items, parameters=self._columns)
+
+    def ordered(self) -> NormalisedBatches:
+        """Every window once, in order."""
+        train = self._config.train
+        batches = ordered_batches(self.windows(), batch_size=train.batch_size, device=train.device)
+        return self._normalised(batches)
+
+    def drawn(self) -> NormalisedBatches:
+        """Every window, in a new order each epoch."""
+        config, world = self._config, join_world()
         batches = training_batches(
-            Picked(windows, items, parameters=self._columns),
+            self.windows(),
             batch_size=config.train.batch_size,
             seed=config.train.seed,
             rank=world.rank,
@@ -201,6 +236,19 @@ def build_model(config: UptConfig, bundle: Bundle) -> UPT:
     Raises:
         InputError: If its sizes contradict each other or the data.
     """
+    sizes = model_config(config, bundle)
+    try:
+        return UPT(sizes)
+    except ValueError as error:
+        raise InputError(f"model: {error}") from error
+
+
+def model_config(config: UptConfig, bundle: Bundle) -> UPTConfig:
+    """The sizes of the transformer that fits the data.
+
+    Raises:
+        InputError: If they contradict each other or the data.
+    """
     settings, geometry = config.model, bundle.geometry
     grid = settings.encoder == "grid"
     options: dict[str, Any] = {
@@ -218,14 +266,22 @@ def build_model(config: UptConfig, bundle: Bundle) -> UPT:
     options |= {name: getattr(settings, name) for name in (*named, "latent_norm")}
     try:
         if settings.preset is not None:
-            return UPT(UPTConfig.preset(settings.preset, **options))
-        return UPT(UPTConfig(**options, **{name: getattr(settings, name) for name in SIZES}))
+            return UPTConfig.preset(settings.preset, **options)
+        return UPTConfig(**options, **{name: getattr(settings, name) for name in SIZES})
     except ValueError as error:
         raise InputError(f"model: {error}") from error
 
 
-def build_task(config: UptConfig, bundle: Bundle, model: UPT) -> UptTask:
+def build_task(
+    config: UptConfig, bundle: Bundle, model: UPT, *, seed: int | None = None
+) -> UptTask:
     """Terms and metrics of the model.
+
+    Args:
+        config: Of the run, or of a task.
+        bundle: Of its data.
+        model: That steps through them.
+        seed: Of the draws; None: that of training.
 
     Raises:
         InputError: If a term does not fit the grid.
@@ -243,7 +299,8 @@ def build_task(config: UptConfig, bundle: Bundle, model: UPT) -> UptTask:
         terms=terms,
         loss=config.loss,
         normaliser=bundle.normaliser,
-        seed=config.train.seed,
+        seed=config.train.seed if seed is None else seed,
+        judged=bundle.judged,
     )
 
 
@@ -265,6 +322,10 @@ def check_penalties(config: UptConfig, bundle: Bundle) -> None:
         InputError: Naming term, field and axis.
     """
     loss, geometry = config.loss, bundle.geometry
+    if loss.L_conservation and config.data.steady:
+        raise InputError(
+            f"loss.L_conservation: {config.data.pde} is steady, and starts from a field of zeros"
+        )
     if loss.L_boundary and all(geometry.periodic):
         raise InputError("loss.L_boundary: every axis is periodic, so the grid has no border")
     for axis, side in enumerate(geometry.shape):
@@ -286,8 +347,9 @@ def describe_weighting(config: UptConfig) -> str | None:
     """What the cap of a curriculum does, in a line; None without a cap."""
     if not isinstance(config.weighting, CurriculumConfig) or config.weighting.cap is None:
         return None
-    cap, weights = config.weighting.cap, config.loss.weights()
-    clipped = [name for name in INVERSE if weights.get(name, 0.0) > cap]
+    cap, weights = config.weighting.cap, config.weights()
+    inverse = [name for name in weights if name.rpartition(".")[2] in INVERSE]
+    clipped = [name for name in inverse if weights[name] > cap]
     if not clipped:
         return f"weighting.cap = {cap:g} never binds: the inverse losses' weights are below it"
     return f"weighting.cap = {cap:g} clips {' and '.join(clipped)}; the ramp ends there early"
@@ -302,7 +364,7 @@ def learning_rate(config: UptConfig, *, steps_per_epoch: int) -> Callable[[int, 
     return make_learning_rate(config.train, steps_per_epoch=steps_per_epoch, cosine=warmup_cosine)
 
 
-def build_optimizer(train: UptTrainConfig, model: UPT) -> torch.optim.Optimizer | None:
+def build_optimizer(train: UptTrainConfig, model: nn.Module) -> torch.optim.Optimizer | None:
     """The optimizer; None for the engine's own, AdamW."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     if train.optimizer == "adam":

@@ -33,6 +33,7 @@ EQUATIONS = {
     "data.Du": "diffusion_reaction",
     "data.Dv": "diffusion_reaction",
     "data.k": "diffusion_reaction",
+    "data.beta": "darcy",
 }
 NEEDS = (
     *schedule_needs(),
@@ -55,6 +56,7 @@ NEEDS = (
     ),
 )
 ROLLOUT = (
+    Option(flag="--task", type=str | None, help="Name of the task, of a run with several."),
     Option(flag="--steps", type=int | None, help="Steps; those of the data by default."),
     Option(
         flag="--queries",

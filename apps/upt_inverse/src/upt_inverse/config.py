@@ -1,16 +1,21 @@
 """The configuration of the app: one frozen model, validated once, apart from construction."""
 
+import json
 from typing import Annotated, Any, Literal
 
 from nops_schedules import make_weighting
 from nops_train import Config, ConstantConfig, TrainConfig, WeightingConfig
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from upt_inverse.config_data import UptDataConfig
 from upt_inverse.config_loss import INVERSE, LossConfig
+from upt_inverse.config_tasks import TaskConfig, first_problem, laid_over
 
 Arm = Literal["none", "enc", "dec", "both"]
 Count = Annotated[int, Field(ge=1)]
+
+
+OF_GRADIENTS = ("balance", "accumulate", "active_weighting")  # methods of rules that see gradients
 
 
 class ModelConfig(Config):
@@ -144,6 +149,15 @@ class UptConfig(Config):
         description="Optimisation.",
     )
     evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="Evaluation.")
+    tasks: dict[str, TaskConfig] = Field(
+        default={},
+        description="Several equations in place of data, which share the approximator; a step has a "
+        "batch of each.",
+    )
+    rounds: Count | None = Field(
+        default=None,
+        description="With tasks: steps of an epoch; null: as many as the largest task needs.",
+    )
 
     @field_validator("arms", "seeds", "horizons")
     @classmethod
@@ -152,14 +166,38 @@ class UptConfig(Config):
             raise ValueError(f"one of {list(value)} is there twice")
         return value
 
+    @field_validator("tasks")
+    @classmethod
+    def _named_by_words(cls, value: dict[str, TaskConfig]) -> dict[str, TaskConfig]:
+        for name in value:
+            if not (name.isascii() and name.isidentifier()):
+                raise ValueError(f"{name!r} is no name: expected letters, digits and underscores")
+        return value
+
+    @model_validator(mode="after")
+    def _tasks_fit(self) -> "UptConfig":
+        if self.rounds is not None and not self.tasks:
+            raise ValueError("rounds has no effect without tasks")
+        for name in self.tasks:
+            self.of_task(name)
+        return self
+
     @model_validator(mode="after")
     def _windows_fit(self) -> "UptConfig":
+        if self.tasks:
+            return self
         needed, steps = self.model.history - 1 + self.loss.steps, self.data.num_steps
         if needed > steps:
             raise ValueError(
                 f"model.history = {self.model.history} and loss.rollout_horizon = "
                 f"{self.loss.rollout_horizon} need {needed} steps; data.num_steps = {steps}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _steady_has_no_time(self) -> "UptConfig":
+        if self.data.steady and "time" in self.model.condition:
+            raise ValueError(f"model.condition: time, but data.pde = {self.data.pde} is steady")
         return self
 
     @model_validator(mode="after")
@@ -172,6 +210,8 @@ class UptConfig(Config):
 
     @model_validator(mode="after")
     def _sampling_does_something(self) -> "UptConfig":
+        if self.tasks:
+            return self
         sampling, points = self.loss.query_sampling, 1
         for side in self.data.shape:
             points *= side
@@ -200,8 +240,45 @@ class UptConfig(Config):
         Raises:
             ValueError: If its settings do not fit these terms.
         """
-        section = self.weighting
-        return make_weighting(section.kind, self.loss.weights(), **section.options())
+        section, weights = self.weighting, self.weights()
+        options = section.options()
+        if self.tasks and "ramped" in options:
+            options["ramped"] = _in_tasks(options["ramped"], weights)
+        rule = make_weighting(section.kind, weights, **options)
+        if self.tasks and any(hasattr(rule, name) for name in OF_GRADIENTS):
+            raise ValueError(
+                f"kind = {section.kind} weighs by the gradients of one batch; with tasks a step has "
+                "a batch of each, so take constant, curriculum, or a rule of the losses' values"
+            )
+        return rule
+
+    def weights(self) -> dict[str, float]:
+        """Base weight of each term that is on; with tasks, `<task>.<term>`."""
+        if not self.tasks:
+            return self.loss.weights()
+        return {
+            f"{name}.{term}": task.weight * weight
+            for name, task in self.tasks.items()
+            for term, weight in self.of_task(name).loss.weights().items()
+        }
+
+    def of_task(self, name: str) -> "UptConfig":
+        """The config of a run of one task alone.
+
+        Raises:
+            ValueError: If what the task has of its own does not fit the rest, naming it.
+        """
+        try:
+            plain = laid_over(self.model_dump(mode="json"), self.tasks[name])
+            return UptConfig.model_validate_json(json.dumps(plain))
+        except ValidationError as error:
+            raise ValueError(f"tasks.{name}: {first_problem(error)}") from error
+        except ValueError as error:
+            raise ValueError(f"tasks.{name}: {error}") from error
+
+    def parts(self) -> dict[str, "UptConfig"]:
+        """The config of each task by name; without tasks this one, whose name is empty."""
+        return {name: self.of_task(name) for name in self.tasks} or {"": self}
 
     @property
     def frames(self) -> int:
@@ -212,3 +289,12 @@ class UptConfig(Config):
         """The inverse losses that an arm switches off."""
         keep = {"none": (), "enc": INVERSE[:1], "dec": INVERSE[1:], "both": INVERSE}[arm]
         return tuple(name for name in INVERSE if name not in keep)
+
+
+def _in_tasks(names: tuple[str, ...], weights: dict[str, float]) -> list[str]:
+    """Names of terms as those of all tasks that have them; others as they are."""
+    found = []
+    for name in names:
+        found += [term for term in weights if term.partition(".")[2] == name] or [name]
+    known = [name for name in found if name in weights]
+    return known if known and set(found) - set(known) <= set(INVERSE) else found

@@ -9,8 +9,11 @@ OWN = {
     "burgers": ("viscosity",),
     "diffusion_reaction": ("Du", "Dv", "k"),
     "advection": ("speed",),
+    "darcy": ("beta",),
 }  # keys that an equation reads
 SOLVED = tuple(OWN)
+AXES = {"burgers": 1, "advection": 1, "diffusion_reaction": 2, "darcy": 2}
+GIVEN = {"darcy": ("nu",)}  # of a steady equation, the channels that are no answer
 Equation = Literal[
     "burgers",
     "diffusion_reaction",
@@ -30,7 +33,8 @@ class UptDataConfig(DataConfig):
 
     pde: Equation = Field(
         default="burgers",
-        description="Equation: solved (the first three), or that of PDEBench's files.",
+        description="Equation: solved (burgers, diffusion_reaction, advection, darcy), or that of "
+        "PDEBench's files.",
     )
     source: Literal["generate", "well", "pdebench"] = Field(
         default="generate",
@@ -52,6 +56,7 @@ class UptDataConfig(DataConfig):
     Du: float = Field(default=1e-3, ge=0, description="Diffusivity of u in diffusion_reaction.")
     Dv: float = Field(default=5e-3, ge=0, description="Diffusivity of v in diffusion_reaction.")
     k: float = Field(default=5e-3, ge=0, description="Constant of diffusion_reaction.")
+    beta: float = Field(default=1.0, description="Source of darcy, a pressure over area.")
     vary: dict[str, tuple[float, float]] = Field(
         default={},
         description="Ranges that parameters of the equation are drawn from, each trajectory its own; "
@@ -75,9 +80,17 @@ class UptDataConfig(DataConfig):
                 raise ValueError(
                     f"vary.{name} = [{low:g}, {high:g}], expected a lower and an upper end"
                 )
-        axes = {"burgers": 1, "advection": 1, "diffusion_reaction": 2}
-        if self.source == "generate" and len(self.shape) != axes[self.pde]:
+        if self.source == "generate" and len(self.shape) != AXES[self.pde]:
             raise ValueError(
-                f"shape = {list(self.shape)}, expected {axes[self.pde]} axes for {self.pde}"
+                f"shape = {list(self.shape)}, expected {AXES[self.pde]} axes for {self.pde}"
+            )
+        if self.source == "generate" and self.steady and self.num_steps != 1:
+            raise ValueError(
+                f"num_steps = {self.num_steps}, expected 1: {self.pde} is steady, one step from rest"
             )
         return self
+
+    @property
+    def steady(self) -> bool:
+        """Whether there is no time: one step maps what is given to the answer."""
+        return self.pde in GIVEN

@@ -1,7 +1,7 @@
 """What a trained model is worth on trajectories it never saw, in the data's units."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -27,7 +27,9 @@ from upt_inverse.states import States
 THRESHOLD = 0.8  # of the correlation time
 SHOWN = 4  # trajectories kept for pictures
 INITIAL, PREVIOUS = "persistence", "previous_truth"
+BASELINES = ("zero", INITIAL, PREVIOUS, "mean")
 ROLLOUTS = ("latent", "image")
+MAP = "operator"  # of a steady equation: one step, what is given to the answer
 BANDS = ("low", "middle", "high")
 
 
@@ -38,7 +40,9 @@ class Evaluation:
     Attributes:
         errors: nRMSE per lead of `latent` and `image` rollouts, of `one_step` predictions from true
             states, and of the baselines: `zero`, `persistence` (the initial state), `previous_truth`
-            (the true state before, which no rollout sees) and `reconstruction` (no step in time).
+            (the true state before, which no rollout sees) and `reconstruction` (no step in time). Of
+            a steady equation: of `operator`, the one step, and of `zero`, `mean` (of the training
+            answers, cell by cell) and `reconstruction`.
         correlations: By rollout, then by threshold.
         extra: Further measures of each rollout over all leads, by name; those of errors in the data's
             unit.
@@ -78,6 +82,16 @@ class Evaluation:
         }
         return cls(**{**plain, "errors": DecodedErrors(**errors), "correlations": correlations})
 
+    @property
+    def steady(self) -> bool:
+        """Whether it is of a map without time."""
+        return MAP in self.errors.predictions
+
+    @property
+    def main(self) -> str:
+        """The prediction that a run is judged by."""
+        return MAP if self.steady else "latent"
+
     def horizon(self, name: str) -> float:
         """NRMSE over all leads of a prediction or baseline."""
         return float(self.errors.horizon[name].value)
@@ -92,7 +106,8 @@ class Evaluation:
 
     def baselines(self) -> dict[str, float]:
         """NRMSE over all leads of what is no model."""
-        return {f"{name}_nrmse": self.horizon(name) for name in ("zero", INITIAL, PREVIOUS)}
+        found = (name for name in BASELINES if name in self.errors.horizon)
+        return {f"{name}_nrmse": self.horizon(name) for name in found}
 
     def as_metrics(self) -> dict[str, Any]:
         """Everything but pictures, in plain values, for `metrics.json`."""
@@ -117,53 +132,73 @@ def evaluate_model(config: UptConfig, bundle: Bundle, model: Any) -> Evaluation:
         model: With the weights to be scored.
     """
     model.eval()
-    forecaster, ndim = build_forecaster(config, bundle, model), len(bundle.geometry.shape)
-    back = bundle.normaliser.denormalise
-    steps = config.frames - config.model.history
+    forecaster, steps = (
+        build_forecaster(config, bundle, model),
+        config.frames - config.model.history,
+    )
+    back, judged = bundle.normaliser.denormalise, list(bundle.judged)
 
     def predictions(states: States) -> dict[str, Tensor]:
+        single = {"reconstruction": forecaster.reconstructions(states)}
+        if config.data.steady:
+            return {MAP: forecaster.single_steps(states), **single}
         return {
             "latent": forecaster.rollout(states, steps=steps),
             "image": forecaster.rollout(states, steps=steps, mode="image"),
             "one_step": forecaster.single_steps(states),
-            "reconstruction": forecaster.reconstructions(states),
+            **single,
         }
 
     def physical(values: Tensor) -> Tensor:
-        return forecaster.frames(back(values.float(), channel_dim=-1)).cpu()
+        return forecaster.frames(back(values.float(), channel_dim=-1)).cpu()[:, :, judged]
 
     found = _collected(bundle, model, forecaster.states, predictions, physical)
-    truth = found.pop("truth")
-    initial, target = truth[:, config.model.history - 1], truth[:, config.model.history :]
-    reconstruction = found.pop("reconstruction")
+    return _scored(config, bundle, found)
+
+
+def _scored(config: UptConfig, bundle: Bundle, found: dict[str, Tensor]) -> Evaluation:
+    """Scores of predictions, beside `truth` and `reconstruction`, `[sample, time, channel, *grid]`."""
+    ndim, history = len(bundle.geometry.shape), config.model.history
+    resamples: Any = {"bootstrap": config.evaluate.bootstrap}
+    truth, reconstruction = found.pop("truth"), found.pop("reconstruction")
+    target, judged = truth[:, history:], list(bundle.judged)
+    shown = [name for name in found if name != "one_step"]
+    rivals: dict[str, Any] = {"reconstruction": reconstruction, "previous_truth": True}
+    if bundle.mean is not None:
+        rivals |= {"mean": bundle.mean[:, judged], "previous_truth": False}
     errors = {
         name: rollout_errors(
-            pred,
-            target,
-            initial=initial,
-            reconstruction=reconstruction,
-            previous_truth=True,
-            spatial_dims=ndim,
+            pred, target, initial=truth[:, history - 1], spatial_dims=ndim, **rivals
         )
         for name, pred in found.items()
     }
     options = {"spatial_dims": ndim, "frame_interval": bundle.frame_interval, "channels": "mean"}
-    resamples: Any = {"bootstrap": config.evaluate.bootstrap}
+    scores = decoded_errors(errors, **resamples)
     return Evaluation(
-        errors=decoded_errors(errors, **resamples),
+        errors=_without_start(scores) if config.data.steady else scores,
         correlations={
             name: correlation_times(found[name], target, **options, **resamples)
             for name in ROLLOUTS
+            if name in found
         },
-        extra={name: _further(found[name], target, ndim) for name in ROLLOUTS},
+        extra={name: _further(found[name], target, ndim) for name in shown},
         frame_interval=bundle.frame_interval,
-        history=config.model.history,
-        channels=bundle.channels,
+        history=history,
+        channels=tuple(bundle.channels[place] for place in judged),
         origin=bundle.geometry.origin,
         spacing=bundle.geometry.spacing,
         truth=target[:SHOWN],
-        rollouts={name: found[name][:SHOWN] for name in ROLLOUTS},
+        rollouts={name: found[name][:SHOWN] for name in shown},
     )
+
+
+def _without_start(errors: DecodedErrors) -> DecodedErrors:
+    """Without the initial state held: a map starts from rest, which is no forecast of its answer."""
+    kept = {
+        part: {name: held for name, held in getattr(errors, part).items() if name != INITIAL}
+        for part in ("per_lead", "horizon")
+    }
+    return replace(errors, **kept)
 
 
 def _collected(

@@ -1,6 +1,7 @@
 """Trajectories of the equations, written once; or the facts of files that were given."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from nops_data import (
+    LayoutError,
     Plan,
     Request,
     SplitPlan,
@@ -24,6 +26,7 @@ from nops_data import (
 from nops_physics import (
     Advection1D,
     Burgers1D,
+    Darcy2D,
     DiffusionReaction2D,
     Parameter,
     derive_seed,
@@ -32,6 +35,7 @@ from nops_physics import (
 )
 from nops_train import (
     InputError,
+    parse_config,
     require_data,
     run_generation,
     run_verification,
@@ -47,7 +51,8 @@ BATCH = 16  # trajectories solved at a time
 DEFAULT_ROOT = Path("data") / "upt-inverse"
 SHARED = ("pde", "num_train", "num_valid", "num_test", "num_steps", "shape", "dt", "seed")
 
-Solver = Burgers1D | Advection1D | DiffusionReaction2D
+Solver = Burgers1D | Advection1D | DiffusionReaction2D | Darcy2D
+PLANES = {"diffusion_reaction": DiffusionReaction2D, "darcy": Darcy2D}
 
 
 def solver_of(data: UptDataConfig, **changes: float) -> Solver:
@@ -58,8 +63,8 @@ def solver_of(data: UptDataConfig, **changes: float) -> Solver:
     """
     own: dict[str, Any] = {name: getattr(data, name) for name in OWN[data.pde]} | changes
     try:
-        if data.pde == "diffusion_reaction":
-            return DiffusionReaction2D(data.shape, **own)
+        if data.pde in PLANES:
+            return PLANES[data.pde](data.shape, **own)
         kind = Burgers1D if data.pde == "burgers" else Advection1D
         return kind(data.shape[0], **own)
     except ValueError as error:
@@ -154,7 +159,7 @@ def data_folder(config: UptConfig) -> Path:
 
 
 def settle_data(config: UptConfig, *, explicit: Collection[str] = ()) -> UptConfig:
-    """The configuration with `data` as the files have it, or as it will be generated.
+    """The configuration with `data` as the files have it, or as it will be generated; of each task.
 
     Files decide counts, steps, shape and time between frames. A count or number of steps that the
     user named takes the first so many.
@@ -164,9 +169,39 @@ def settle_data(config: UptConfig, *, explicit: Collection[str] = ()) -> UptConf
         explicit: Keys that the user gave.
 
     Raises:
-        InputError: If given files do not exist, or do not hold what a given key asks for.
+        InputError: If given files do not exist, or do not hold what a given key asks for, or `data`
+            is given beside `tasks`.
         LayoutError: If they hold no readable data.
     """
+    if not config.tasks:
+        return _settled(config, explicit)
+    if dead := [key for key in explicit if key.startswith("data.")]:
+        raise InputError(f"{dead[0]}: has no effect beside tasks; give tasks.NAME.{dead[0]}")
+    plain = config.model_dump(mode="json")
+    for name, own in config.parts().items():
+        given = [key.removeprefix(f"tasks.{name}.") for key in explicit]
+        with of_task(name):
+            settled = _settled(own, given)
+        plain["tasks"][name]["data"] = settled.model_dump(mode="json")["data"]
+    return parse_config(UptConfig, plain, source="data of the tasks")
+
+
+@contextmanager
+def of_task(name: str) -> Iterator[None]:
+    """Inside, errors name the task.
+
+    Raises:
+        InputError: In place of an error of its configuration or data.
+    """
+    try:
+        yield
+    except (InputError, LayoutError) as error:
+        if not name:
+            raise
+        raise InputError(f"tasks.{name}: {error}") from error
+
+
+def _settled(config: UptConfig, explicit: Collection[str]) -> UptConfig:
     folder, facts = data_folder(config), None
     if config.data.source == "pdebench":
         facts = _facts_of_readers(config)
@@ -204,11 +239,13 @@ def _facts_of_readers(config: UptConfig) -> dict[str, Any]:
 
 def ensure_data(config: UptConfig) -> None:
     """Generate what is missing of the default data; given data are left alone."""
-    folder = data_folder(config)
-    if config.data.source != "generate" or not _is_ours(folder):
-        return
-    if pending(folder, plan=make_plan(config.data)):
-        generate_data(config)
+    for name, own in config.parts().items():
+        folder = data_folder(own)
+        if own.data.source != "generate" or not _is_ours(folder):
+            continue
+        with of_task(name):
+            if pending(folder, plan=make_plan(own.data)):
+                _generate(own)
 
 
 def _is_ours(folder: Path) -> bool:
@@ -216,7 +253,21 @@ def _is_ours(folder: Path) -> bool:
 
 
 def generate_data(config: UptConfig) -> None:
-    """Write what is missing of the configured data set; what is there is kept."""
+    """Write what is missing of the configured data sets; what is there is kept.
+
+    With tasks, files that were given are left alone.
+
+    Raises:
+        InputError: If all data are given as files, or a setting is out of range.
+    """
+    parts = config.parts()
+    solved = {name: own for name, own in parts.items() if own.data.source == "generate"}
+    for name, own in (solved or parts).items():
+        with of_task(name):
+            _generate(own)
+
+
+def _generate(config: UptConfig) -> None:
     data, folder = config.data, data_folder(config)
     plan = make_plan(data)
     make = partial(generate, folder, plan=plan, solve=solve_with(data), batch_size=BATCH)
@@ -229,8 +280,11 @@ def verify_data(config: UptConfig) -> None:
     Raises:
         CheckFailed: Naming what does not match.
     """
-    settled = settle_data(config)
-    folder = data_folder(settled)
-    replay = solve_with(settled.data) if settled.data.source == "generate" else None
-    check = partial(verify, folder, replay=replay)
-    run_verification(check, folder=folder, replayed="trajectories solved again")
+    for name, own in settle_data(config).parts().items():
+        if name and own.data.source == "pdebench":
+            continue  # files of others hold no sums
+        folder = data_folder(own)
+        replay = solve_with(own.data) if own.data.source == "generate" else None
+        check = partial(verify, folder, replay=replay)
+        with of_task(name):
+            run_verification(check, folder=folder, replayed="trajectories solved again")

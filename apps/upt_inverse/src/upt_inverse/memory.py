@@ -14,7 +14,7 @@ from nops_train import (
     parse_config,
     predict_memory,
 )
-from torch import Tensor
+from torch import Tensor, nn
 
 from upt_inverse.build import Bundle, build_task
 from upt_inverse.config import UptConfig
@@ -24,20 +24,34 @@ HALVINGS = 6  # of the points, when one looks for what fits
 SPENT = 0.7  # share of a forecast that was too much, which the next try may need: forecasts are low
 
 
-def report_memory(config: UptConfig, bundle: Bundle, model: UPT) -> int:
+def report_memory(
+    config: UptConfig,
+    bundle: Bundle,
+    model: UPT,
+    *,
+    whole: nn.Module | None = None,
+    name: str = "",
+) -> int:
     """Print the forecast of a step's memory in bytes.
+
+    Args:
+        config: Of the run, or of a task.
+        bundle: Of its data.
+        model: That is stepped.
+        whole: All that is trained, of which the model is a part; None: the model.
+        name: Of the task.
 
     Raises:
         InputError: If it is more than is free, with what would fit.
     """
     device = next(model.parameters()).device
-    forecast = forecast_step(config, bundle, model)
+    forecast = forecast_step(config, bundle, model, whole=whole)
     try:
         check_memory(forecast, device=device)
     except InputError as error:
         advice = advise(config, bundle, model, budget=free_memory(device))
         raise InputError(f"{error}; {advice}") from error
-    text = str(forecast)
+    text = f"{name}: {forecast}" if name else str(forecast)
     print(text[0].upper() + text[1:])
     return forecast.total
 
@@ -73,11 +87,13 @@ def memory_advice(config: UptConfig, bundle: Bundle, model: UPT) -> Iterator[Non
     raise InputError(f"not enough memory: {told}; {advice}")
 
 
-def forecast_step(config: UptConfig, bundle: Bundle, model: UPT) -> MemoryForecast:
-    """What a training step of these settings will hold."""
+def forecast_step(
+    config: UptConfig, bundle: Bundle, model: UPT, *, whole: nn.Module | None = None
+) -> MemoryForecast:
+    """What a training step of these settings will hold; `whole` is all that is trained."""
     batch = first_batch(bundle, next(model.parameters()).device)
     return predict_memory(
-        WholeStep(model, build_task(config, bundle, model), config.loss.weights()),
+        WholeStep(whole or model, build_task(config, bundle, model), config.loss.weights()),
         tuple(batch[name][:1] for name in ("frames", "start", "parameters")),
         batch_size=-(-config.train.batch_size // config.train.accumulate),
         window=1,

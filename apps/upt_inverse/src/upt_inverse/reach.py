@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from nops_models import UPT
 from nops_train import check_inert_terms
 from torch import Tensor, nn
 
@@ -56,7 +55,7 @@ class WholeStep(nn.Module):
         terms: Which of them.
     """
 
-    def __init__(self, model: UPT, task: UptTask, terms: Mapping[str, float]) -> None:
+    def __init__(self, model: nn.Module, task: UptTask, terms: Mapping[str, float]) -> None:
         super().__init__()
         self.model, self._task, self._terms = model, task, frozenset(terms)
 

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from nops_train import InputError, Invocation, RunFolder, load_weights
 
-from upt_inverse.build import Bundle, build_forecaster, build_model, open_bundle
+from upt_inverse.build import Bundle, build_forecaster
 from upt_inverse.config import UptConfig
 from upt_inverse.forecast import Mode
+from upt_inverse.parts import Parts
 from upt_inverse.training import check_statistics, weights_source
 
 
@@ -24,10 +25,11 @@ def write_rollout(config: UptConfig, call: Invocation) -> None:
     """
     assert call.folder is not None
     run, options = RunFolder.at(call.folder), call.options
-    bundle = open_bundle(config)
-    model = build_model(config, bundle)
-    check_statistics(run, bundle)
-    load_weights(model, weights_source(run, config.evaluate.checkpoint))
+    parts = Parts.of(config)
+    part = parts.one(options["task"], flag="--task")
+    check_statistics(run, parts)
+    load_weights(parts.model, weights_source(run, config.evaluate.checkpoint))
+    config, bundle, model = part.config, part.bundle, part.model
     where = _queries(options["queries"], bundle)
     steps = options["steps"] or config.frames - config.model.history
     values = _decoded(config, bundle, model, where, steps=steps, mode=options["mode"])

@@ -30,6 +30,7 @@ class UptTask:
         loss: The loss section.
         normaliser: Back to the data's units.
         seed: Of the draws.
+        judged: Places of the channels that metrics are of.
     """
 
     forecaster: Forecaster
@@ -37,6 +38,7 @@ class UptTask:
     loss: LossConfig
     normaliser: Normaliser
     seed: int
+    judged: tuple[int, ...]
 
     def losses(
         self, batch: Batch, *, epoch: int, step: int, active: frozenset[str]
@@ -82,7 +84,8 @@ class UptTask:
         """In the data's units, mean over times and channels [B]."""
         back = self.normaliser.denormalise
         fields = [
-            back(values.float(), channel_dim=-1).transpose(-2, -1) for values in (pred, target)
+            back(values.float(), channel_dim=-1)[..., self.judged].transpose(-2, -1)
+            for values in (pred, target)
         ]
         return nrmse(*fields, spatial_dims=1, reduction="none").mean((1, 2))
 

@@ -1,12 +1,10 @@
 """One run from data to report, read from top to bottom."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from nops_models import UPT
 from nops_train import (
     Engine,
     InputError,
@@ -19,30 +17,27 @@ from nops_train import (
     neutral_keys,
 )
 from nops_train import export as export_weights
+from torch import nn
 
-from upt_inverse.build import (
-    Bundle,
-    build_model,
-    build_optimizer,
-    build_task,
-    describe_weighting,
-    learning_rate,
-    open_bundle,
-)
+from upt_inverse.build import build_optimizer, describe_weighting
 from upt_inverse.config import UptConfig
 from upt_inverse.evaluation import Evaluation, evaluate_model
-from upt_inverse.generation import ensure_data, settle_data
+from upt_inverse.generation import ensure_data, of_task, settle_data
 from upt_inverse.memory import (
     first_batch,
     forecast_of_all_points,
     memory_advice,
     report_memory,
 )
+from upt_inverse.parts import Part, Parts, normaliser_of
 from upt_inverse.reach import gradient_reach
-from upt_inverse.report import print_errors, store_evaluation, write_report
-from upt_inverse.task import UptTask
+from upt_inverse.report import print_errors, store_evaluations, summaries, write_report
 
-NEUTRAL = neutral_keys("evaluate", "arms", "seeds", "horizons")
+
+def neutral_of(config: UptConfig) -> tuple[str, ...]:
+    """Keys that may differ when a run goes on."""
+    paths = (f"tasks.{name}.data.path" for name in config.tasks)
+    return neutral_keys("evaluate", "arms", "seeds", "horizons", *paths)
 
 
 def train_run(config: UptConfig, call: Invocation) -> None:
@@ -57,7 +52,7 @@ def train_run(config: UptConfig, call: Invocation) -> None:
         name=call.name,
         config=config,
         resume=call.resume,
-        neutral=NEUTRAL,
+        neutral=neutral_of(config),
     )
     call.folder = run.path
     if line := describe_batch(config, call):
@@ -77,97 +72,82 @@ def describe_batch(config: UptConfig, call: Invocation) -> str | None:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """What a run is made of."""
-
-    config: UptConfig
-    bundle: Bundle
-    model: UPT
-    task: UptTask
-    learning_rate: Callable[[int, int], float]
-
-    @classmethod
-    def of(cls, config: UptConfig) -> "Parts":
-        """Built from a config that is settled.
-
-        Raises:
-            InputError: If settings fit neither each other nor the data.
-            LayoutError: If files are missing, damaged or do not fit each other.
-        """
-        bundle = open_bundle(config)
-        torch.manual_seed(config.train.seed)
-        model = build_model(config, bundle)
-        return cls(
-            config=config,
-            bundle=bundle,
-            model=model,
-            task=build_task(config, bundle, model),
-            learning_rate=learning_rate(config, steps_per_epoch=bundle.train.num_batches),
-        )
-
-
 def train_in(run: RunFolder, parts: Parts) -> None:
-    """Train the run of a folder to its end; on one rank, evaluate it."""
-    config, bundle, model, task = parts.config, parts.bundle, parts.model, parts.task
+    """Train the run of a folder to its end; on one rank, evaluate it.
+
+    Raises:
+        InertTermError: If an enabled term of a task trains nothing.
+    """
+    config, model = parts.config, parts.model
     if line := describe_weighting(config):
         print(line)
     engine = Engine(
-        task=task,
+        task=parts.task,
         weighting=config.rule(),
         model=model,
         config=config.train,
         run=run,
         optimizer=build_optimizer(config.train, model),
         learning_rate=parts.learning_rate,
-        stateful={"normaliser": bundle.normaliser},
-        fingerprint=bundle.fingerprints,
+        stateful=parts.stateful,
+        fingerprint=parts.fingerprints,
     )
-    forecast = {"predicted_memory": report_memory(config, bundle, model)}
-    if whole := forecast_of_all_points(config, bundle, model):
-        forecast["predicted_memory_of_all_points"] = whole
-    with memory_advice(config, bundle, model):
-        engine.fit(bundle.train, bundle.valid)
+    forecasts = {name: _forecast(name, part, model) for name, part in parts.tasks.items()}
+    largest = max(forecasts, key=lambda name: forecasts[name]["predicted_memory"])
+    part = parts.tasks[largest]
+    with memory_advice(part.config, part.bundle, part.model):
+        engine.fit(parts.train, parts.valid)
     if engine.world.is_main:
-        evaluate_in(run, config, bundle, model, forecast=forecast)
+        evaluate_in(run, parts, forecasts=forecasts)
+
+
+def _forecast(name: str, part: Part, model: nn.Module) -> dict[str, int]:
+    """What a step of a task will hold, in bytes; the graph of one task at a time."""
+    config, bundle = part.config, part.bundle
+    with of_task(name):
+        found = report_memory(config, bundle, part.model, whole=model, name=name)
+    forecast = {"predicted_memory": found}
+    if whole := forecast_of_all_points(config, bundle, part.model):
+        forecast["predicted_memory_of_all_points"] = whole
+    return forecast
 
 
 def evaluate_in(
-    run: RunFolder,
-    config: UptConfig,
-    bundle: Bundle,
-    model: UPT,
-    *,
-    forecast: Mapping[str, int] | None = None,
-) -> Evaluation:
-    """Score the run's weights on the test trajectories, and keep what the report needs."""
+    run: RunFolder, parts: Parts, *, forecasts: Mapping[str, Mapping[str, int]] | None = None
+) -> dict[str, Evaluation]:
+    """Score the run's weights on the test trajectories of each task, and keep what the report needs."""
     print("Evaluating on held-out trajectories…", flush=True)
-    source = weights_source(run, config.evaluate.checkpoint)
-    check_statistics(run, bundle)
-    load_weights(model, source)
-    evaluation = evaluate_model(config, bundle, model)
-    task, terms = build_task(config, bundle, model), config.loss.weights()
-    model.train()
-    reach = gradient_reach(task, first_batch(bundle, next(model.parameters()).device), terms)
-    facts = {
-        "reach": {term: list(groups) for term, groups in reach.items()},
-        "num_parameters": sum(p.numel() for p in model.parameters()),
-        "points": bundle.geometry.num_points,
-        **(forecast or {}),
-    }
-    store_evaluation(run, evaluation, facts)
-    run.update_summary(metrics=evaluation.summary(), baselines=evaluation.baselines())
+    source = weights_source(run, parts.config.evaluate.checkpoint)
+    check_statistics(run, parts)
+    load_weights(parts.model, source)
+    facts, found = {}, {}
+    for name, part in parts.tasks.items():
+        found[name] = evaluate_model(part.config, part.bundle, part.model)
+        facts[name] = {**_facts(part, parts.model), **(forecasts or {}).get(name, {})}
+    store_evaluations(run, found, facts)
+    run.update_summary(**summaries(found))
     export_weights(run.path, run.path / "export")
-    print_errors(evaluation)
-    return evaluation
+    for name, evaluation in found.items():
+        print_errors(evaluation, name)
+    return found
+
+
+def _facts(part: Part, whole: nn.Module) -> dict[str, Any]:
+    part.model.train()
+    batch = first_batch(part.bundle, next(part.model.parameters()).device)
+    reach = gradient_reach(part.task, batch, part.config.loss.weights())
+    return {
+        "reach": {term: list(groups) for term, groups in reach.items()},
+        "num_parameters": sum(p.numel() for p in whole.parameters()),
+        "points": part.bundle.geometry.num_points,
+    }
 
 
 def evaluate_run(config: UptConfig, call: Invocation) -> None:
     """Evaluate a run folder again, and write its report."""
     assert call.folder is not None
     run = RunFolder.at(call.folder)
-    bundle = open_bundle(config)
-    evaluate_in(run, config, bundle, build_model(config, bundle))
+    evaluate_in(run, Parts.of(config))
     print(f"Report: {write_report(run)}")
 
 
@@ -183,15 +163,21 @@ def weights_source(run: RunFolder, checkpoint: str) -> Path:
     return run.path if checkpoint == "best" else run.checkpoints.path / found.name
 
 
-def check_statistics(run: RunFolder, bundle: Bundle) -> None:
+def check_statistics(run: RunFolder, parts: Parts) -> None:
     """Refuse data that are normalised otherwise than those the run was trained on.
 
     Raises:
-        InputError: With both statistics of the first channel that differs.
+        InputError: With both statistics of the first task that differs.
     """
-    stored: Any = load_checkpoint(run.checkpoints.path)["stateful"]["normaliser"]
+    held: Any = load_checkpoint(run.checkpoints.path)["stateful"]
+    for name, part in parts.tasks.items():
+        with of_task(name):
+            _check_same(run, held[normaliser_of(name)], part.bundle.normaliser)
+
+
+def _check_same(run: RunFolder, stored: Mapping[str, torch.Tensor], normaliser: Any) -> None:
     for name in ("mean", "std"):
-        held, found = stored[name], getattr(bundle.normaliser, name)
+        held, found = stored[name], getattr(normaliser, name)
         if held.shape != found.shape or not torch.allclose(held, found, rtol=1e-6, atol=1e-12):
             raise InputError(
                 f"{run.path}: the run normalised with {name} {held.tolist()}, its data have "

@@ -36,6 +36,7 @@ from nops_data._sampler import Draw, ResumableSampler
 from nops_data._sources import (
     NormalisedBatches,
     Picked,
+    balanced_rounds,
     ordered_batches,
     share_of,
     training_batches,
@@ -83,6 +84,7 @@ __all__ = [
     "WellReader",
     "WellWriter",
     "Windows",
+    "balanced_rounds",
     "check_well",
     "consecutive_splits",
     "data_fingerprint",

@@ -6,7 +6,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from nops_data._balanced import BalancedSampler
 from nops_data._loader import Batches
+from nops_data._mixture import TaskMixture
+from nops_data._rounds import Rounds
 from nops_data._sampler import Draw, ResumableSampler
 
 SequenceT = TypeVar("SequenceT", bound=Sequence[Any])
@@ -78,6 +81,46 @@ def training_batches(
         len(dataset), batch_size=batch_size, seed=seed, rank=rank, world_size=world_size
     )
     return Batches(dataset, sampler, num_workers=num_workers, pin_memory=_pinned(device))
+
+
+def balanced_rounds(
+    datasets: Mapping[str, Any],
+    *,
+    batch_size: int,
+    seed: int,
+    rounds: int | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+    num_workers: int = 0,
+    device: str = "auto",
+) -> Rounds:
+    """A batch of each of several data sets at a time, all of one size, in a new order each epoch.
+
+    Args:
+        datasets: By task, each as in `training_batches`.
+        batch_size: Items of each batch, all ranks together; a pass leaves out what does not fill one.
+        seed: Of the orders.
+        rounds: Per epoch; None is what the largest data set needs to be seen once.
+        rank: This process, 0-based.
+        world_size: Number of processes.
+        num_workers: As in `training_batches`.
+        device: As in `training_batches`.
+
+    Raises:
+        ValueError: As `BalancedSampler`, such as for a data set with fewer items than a batch.
+    """
+    mixture = TaskMixture(datasets)
+    sampler = BalancedSampler(
+        mixture.sizes,
+        batch_size=batch_size,
+        seed=seed,
+        batches_per_task=rounds,
+        drop_last=True,
+        rank=rank,
+        world_size=world_size,
+    )
+    pinned = _pinned(device)
+    return Rounds(Batches(mixture, sampler, num_workers=num_workers, pin_memory=pinned))
 
 
 def ordered_batches(
