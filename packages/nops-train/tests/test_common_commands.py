@@ -17,6 +17,7 @@ from nops_train import (
     run_cli,
     runs_or_studies,
     some_runs,
+    train_children,
     verify_option,
 )
 
@@ -117,3 +118,44 @@ def test_each_report_is_that_of_a_run_or_of_a_study(
         "Report:",
         "runs/toy/s/study",
     ]
+
+
+class Seeded(Config):
+    """One key."""
+
+    seed: int = 0
+
+
+def test_children_of_a_study_are_built_before_they_have_a_folder(
+    runs: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = Command(name="ablate", help="", run=print, config="run")
+    call, study, done = called(command), Study.open("runs", app="toy", name="s"), []
+
+    def build(config: Seeded) -> int:
+        if config.seed == 2:
+            raise InputError("seed: 2")
+        return config.seed
+
+    def train_all(seeds: int) -> None:
+        train_children(
+            study,
+            {f"s{seed}": Seeded(seed=seed) for seed in range(seeds)},
+            call,
+            config=Seeded(seed=9),
+            build=build,
+            train=lambda run, seed: done.append((run.name, seed)),
+            report=lambda run: done.append((run.name, "report")),
+            neutral=lambda config: (),
+            titles={"s1": ": the second"},
+        )
+
+    train_all(2)
+    assert done == [("s0", 0), ("s0", "report"), ("s1", 1), ("s1", "report")]
+    assert capsys.readouterr().out.split("\n") == ["", "s0", "", "s1: the second", ""]
+    assert call.folder == study.path / "s1"
+    assert study.read()["config"] == {"seed": 9}
+    assert set(study.read()["runs"]) == {"s0", "s1"}
+    with pytest.raises(InputError, match="seed: 2"):
+        train_all(3)
+    assert not (study.path / "s2").exists()

@@ -16,6 +16,7 @@ from nops_train import (
     open_study,
     parse_config,
     study_config,
+    train_children,
 )
 from rich.console import Console
 from rich.table import Table
@@ -37,19 +38,19 @@ def ablate(config: PhysConfig, call: Invocation) -> None:
     config = with_choices(study_config(config, study, call), call.options)
     config = settle_data(config, explicit=call.explicit)
     prepare_data(config)
-    resume = "auto" if call.resume == "never" else call.resume
-    for name, own in children(config).items():
-        print(f"\n{name}: {KINDS[own.model.kind]}", flush=True)
-        parts = Parts.of(own)
-        run = study.run(name, config=own, resume=resume, neutral=NEUTRAL)
-        call.folder = run.path
-        if world.is_main:
-            study.update(config=config.model_dump(mode="json"))
-        train_in(run, parts)
-        if world.is_main:
-            write_report(run)
+    runs = children(config)
+    train_children(
+        study,
+        runs,
+        call,
+        config=config,
+        build=Parts.of,
+        train=train_in,
+        report=write_report,
+        neutral=lambda _: NEUTRAL,
+        titles={name: f": {KINDS[own.model.kind]}" for name, own in runs.items()},
+    )
     if world.is_main:
-        study.update()
         print_table(study.path)
         print(f"Report: {report_study(study.path)}")
 

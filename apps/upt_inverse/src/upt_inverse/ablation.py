@@ -15,6 +15,7 @@ from nops_train import (
     open_study,
     parse_config,
     study_config,
+    train_children,
 )
 from rich.console import Console
 from rich.table import Table
@@ -46,19 +47,17 @@ def ablate(config: UptConfig, call: Invocation) -> None:
     config = settle_data(config, explicit=call.explicit)
     ensure_data(config)
     world.barrier()  # the ranks share the shards: each waits for those of the others
-    resume = "auto" if call.resume == "never" else call.resume
-    for name, own in children(config).items():
-        print(f"\n{name}", flush=True)
-        parts = Parts.of(own)
-        run = study.run(name, config=own, resume=resume, neutral=neutral_of(own))
-        call.folder = run.path
-        if world.is_main:
-            study.update(config=config.model_dump(mode="json"))
-        train_in(run, parts)
-        if world.is_main:
-            write_report(run)
+    train_children(
+        study,
+        children(config),
+        call,
+        config=config,
+        build=Parts.of,
+        train=train_in,
+        report=write_report,
+        neutral=neutral_of,
+    )
     if world.is_main:
-        study.update()
         print_table(study.path)
         print(f"Report: {report_study(study.path)}")
 

@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from nops_train._sinks import Sink as Sink
     from nops_train._study import Study as Study
     from nops_train._study import report_each as report_each
+    from nops_train._study import train_children as train_children
     from nops_train._weighting_config import ConstantConfig as ConstantConfig
     from nops_train._weighting_config import CurriculumConfig as CurriculumConfig
     from nops_train._weighting_config import MomentumConFIGConfig as MomentumConFIGConfig
@@ -163,6 +164,7 @@ _MODULES = {
     "Sink": "_sinks",
     "Study": "_study",
     "report_each": "_study",
+    "train_children": "_study",
     "ConstantConfig": "_weighting_config",
     "CurriculumConfig": "_weighting_config",
     "MomentumConFIGConfig": "_weighting_config",
@@ -250,6 +252,7 @@ __all__ = [
     "settled_config",
     "some_runs",
     "study_config",
+    "train_children",
     "truncated_bptt",
     "verify_option",
 ]

@@ -11,7 +11,7 @@ Each run continues by itself; so a study continues by being repeated.
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -20,6 +20,10 @@ from nops_train._command_line_spec import Invocation
 from nops_train._errors import InputError
 from nops_train._events import as_json, read_record
 from nops_train._run_folder import RunFolder
+from nops_train._world import join_world
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+PartsT = TypeVar("PartsT")
 
 
 class Study:
@@ -90,6 +94,49 @@ class Study:
         """Set fields of `study.json`, the others kept; `runs` always holds each child's summary."""
         runs = {run.name: run.summary() for run in self.children()}
         write_text(self.path / "study.json", as_json({**self.read(), **fields, "runs": runs}))
+
+
+def train_children(
+    study: Study,
+    children: Mapping[str, ConfigT],
+    call: Invocation,
+    *,
+    config: BaseModel,
+    build: Callable[[ConfigT], PartsT],
+    train: Callable[[RunFolder, PartsT], object],
+    report: Callable[[RunFolder], object],
+    neutral: Callable[[ConfigT], tuple[str, ...]],
+    titles: Mapping[str, str] | None = None,
+) -> None:
+    """Train the runs of a study one after the other; called again, it goes on where it stopped.
+
+    Each run is built before its folder is opened, so that what is refused leaves none behind.
+
+    Args:
+        study: Its folder.
+        children: The configuration of each run, by the name of its folder.
+        call: Of the command; its folder becomes that of the run at work, for `error.log`.
+        config: Of the study, kept in `study.json` for `study_config`.
+        build: From a run's configuration to what `train` needs.
+        train: Trains the run of a folder to its end.
+        report: Writes a run's report, on rank 0.
+        neutral: Keys of a run that may differ when it goes on, as for `RunFolder.open`.
+        titles: What is printed after a run's name.
+    """
+    world, titles = join_world(), titles or {}
+    resume = "auto" if call.resume == "never" else call.resume
+    for name, own in children.items():
+        print(f"\n{name}{titles.get(name, '')}", flush=True)
+        parts = build(own)
+        run = study.run(name, config=own, resume=resume, neutral=neutral(own))
+        call.folder = run.path
+        if world.is_main:
+            study.update(config=config.model_dump(mode="json"))
+        train(run, parts)
+        if world.is_main:
+            report(run)
+    if world.is_main:
+        study.update()
 
 
 def report_each(
