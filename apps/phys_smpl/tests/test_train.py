@@ -16,7 +16,7 @@ from nops_train import RunFolder, load_checkpoint, read_events
 from phys_smpl.ablation import children, table_rows
 from phys_smpl.cli import main
 from phys_smpl.evaluation import oracle_slice
-from phys_smpl.report import coverage_note, load_evaluation
+from phys_smpl.report import closest_kinds, coverage_note, load_evaluation
 from phys_smpl.task import PhysTask
 
 WIDE = "phys-smpl/tiny"
@@ -70,6 +70,12 @@ def test_intervals_that_hold_the_truth_too_seldom_are_told(trained: Path) -> Non
     rows = [{**row, "coverage of 90 %": 0.81} for row in rows]
     assert coverage_note(replace(evaluation, recovery=rows)) is None
     assert coverage_note(replace(evaluation, recovery=[])) is None
+
+
+def test_of_many_kinds_the_closest_are_shown() -> None:
+    rows = closest_kinds({("a", str(i)): abs(i - 20.0) for i in range(40)})
+    assert [row["pair"] for row in rows[:3]] == ["a – 20", "a – 19", "a – 21"]
+    assert len(rows) == 12
 
 
 def test_what_is_logged_of_each_epoch(trained: Path) -> None:

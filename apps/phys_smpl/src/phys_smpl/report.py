@@ -48,6 +48,7 @@ GROUPS = {
 }
 PRINTED = ("parameter", "unit", "r2", "attainable r2", "rmse", "coverage of 90 %")
 SUMMED = "Σ squares per observation, standardised"
+PAIRS = 12  # of kinds, in a table
 COVERED = 0.8  # of 90 %: intervals that hold the truth less often are too narrow
 
 
@@ -272,15 +273,19 @@ def _over_time(report: Report, evaluation: Evaluation) -> None:
 
 def _separability(report: Report, evaluation: Evaluation) -> None:
     assert evaluation.kinds is not None
-    found = jeffries_matusita(evaluation.estimate, evaluation.kinds)
-    rows = [
-        {"pair": f"{one} – {other}", "distance": value}
-        for (one, other), value in sorted(found.items(), key=lambda item: item[1])
-    ]
     report.add_table(
-        rows,
-        caption="Jeffries–Matusita distance of kinds in the inferred parameters: 0 alike, 1.41 apart",
+        closest_kinds(jeffries_matusita(evaluation.estimate, evaluation.kinds)),
+        caption="Jeffries–Matusita distance of kinds in the inferred parameters, 0 alike, 1.41 apart: "
+        f"the closest pairs, at most {PAIRS}",
     )
+
+
+def closest_kinds(distances: Mapping[tuple[str, str], float]) -> list[dict[str, Any]]:
+    """The pairs of kinds that are least apart, the closest first."""
+    ordered = sorted(distances.items(), key=lambda item: item[1])
+    return [
+        {"pair": f"{one} – {other}", "distance": value} for (one, other), value in ordered[:PAIRS]
+    ]
 
 
 def _correction_section(report: Report, evaluation: Evaluation) -> None:
