@@ -69,7 +69,18 @@ def test_unused_codes_take_vectors_of_the_step(place):
     assert quantizer.codebook[2] in z
     assert_close(quantizer.book.sums[2], 0.75 * quantizer.codebook[2])
     assert_close(quantizer.codebook[:2], torch.tensor([[1.5], [51.0]]))
-    assert not unchanged(quantizer, state(VectorQuantizer(1, num_codes=3, update=update)))
+
+
+def test_no_code_is_revived_by_what_is_masked_out(place):
+    quantizer = VectorQuantizer(
+        1, num_codes=20, update=EMA(decay=0.5, kmeans_init=False, revive_below=0.9)
+    )
+    place(quantizer, torch.arange(20.0))
+    z = torch.tensor([[1.0], [2.0], *[[1e6]] * 48])
+    with pytest.warns(UserWarning, match=r"0\.1 vectors per code"):
+        quantizer(z, torch.arange(50) < 2)
+    revived = quantizer.codebook[quantizer.cluster_size == quantizer.cluster_size.new_tensor(0.9)]
+    assert sorted(revived.view(-1).tolist()) == [1.0, 2.0]  # no more than there are
 
 
 def test_revival_of_codes_that_are_used_is_said_once(normal):
