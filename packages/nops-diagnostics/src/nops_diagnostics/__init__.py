@@ -14,7 +14,7 @@ from nops_diagnostics._alignment_report import AlignmentReport, Section, alignme
 from nops_diagnostics._baselines import OracleFit, oracle_fit, pca_baseline
 from nops_diagnostics._bootstrap import Estimate, bootstrap_estimate
 from nops_diagnostics._clusters import cluster_features
-from nops_diagnostics._codebook import CodebookMeter, CodebookUsage, codebook_usage
+from nops_diagnostics._codebook_usage import CodebookMeter, CodebookUsage, codebook_usage
 from nops_diagnostics._codebooks import Codebook
 from nops_diagnostics._collapse import CollapseReport, collapse_report, residual_ratio
 from nops_diagnostics._correlation import (
