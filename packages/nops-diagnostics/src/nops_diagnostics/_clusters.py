@@ -80,7 +80,7 @@ def _groups(distance: Tensor) -> list[tuple[int, ...]]:
 
 def _linkage(distance: Tensor) -> list[list[tuple[int, ...]]]:
     """The groups after each merger of the nearest two, by mean distance; from single columns on."""
-    groups = [(i,) for i in range(len(distance))]
+    groups: list[tuple[int, ...]] = [(i,) for i in range(len(distance))]
     between = distance.clone().fill_diagonal_(torch.inf)
     levels = [list(groups)]
     while len(groups) > 1:
