@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from mktestdocs import check_md_file
+from nops_diagnostics._feature_columns import CROSS, FRAME, INITIAL, SUMMARY
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -36,3 +37,14 @@ def test_each_promise_names_a_test_that_exists() -> None:
     assert all(named)
     for file, name in {one for found in named for one in found}:
         assert re.search(rf"^ *def {name}\(", (ROOT / file).read_text(), re.MULTILINE), name
+
+
+def test_the_page_on_features_holds_every_definition() -> None:
+    """The definitions are hashed into files: the page must say the same."""
+    page = (ROOT / "docs/features.md").read_text().replace("&#124;", "|")
+    for table in (INITIAL, SUMMARY, FRAME, CROSS):
+        for name, column in table.items():
+            suffix = "" if column.differentiable else " (no gradient)"
+            assert f"| `{name}` | {column.definition}{suffix} |" in page, name
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert len(rows) >= len(INITIAL) + len(SUMMARY) + len(FRAME) + len(CROSS)

@@ -125,9 +125,12 @@ def probe(*tokens):
     return Codebook(tokens=torch.tensor(tokens))
 
 
-def test_adjusted_mutual_information_by_enumeration():
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [([0, 0, 0, 1, 1, 2], [0, 0, 1, 1, 1, 2]), ([0, 0, 0, 0, 0, 1], [0, 1, 0, 0, 0, 1])],
+)
+def test_adjusted_mutual_information_by_enumeration(x, y):
     # Expected information is the mean over all 720 orders of the second labelling.
-    x, y = [0, 0, 0, 1, 1, 2], [0, 0, 1, 1, 1, 2]
 
     def information(u, v):
         total = 0.0

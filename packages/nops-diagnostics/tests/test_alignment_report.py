@@ -272,6 +272,7 @@ def test_a_projector_that_says_the_same_for_all(guide, fields):
     report = alignment_report(**guide | {"latent": z, "projected": p})
     assert report.sections["correlation"].grade == "Strong"
     assert report.failed == ("correspondence",)
+    assert abs(report.gates["correspondence"].figures["cosine"]) < 0.1  # of centred vectors
 
 
 @pytest.mark.usefixtures("unchecked")

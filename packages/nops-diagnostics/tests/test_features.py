@@ -284,7 +284,7 @@ def test_categories_are_the_families(fitted):
 
 def test_the_version_is_that_of_the_definitions():
     # Change the definitions and this changes: files made before must be refused from then on.
-    assert FeatureExtractor().version == "a1aa11df56f98c52"
+    assert FeatureExtractor().version == "4fd5a87ec419480c"
     others = [
         FeatureExtractor(domain_length=2.0),
         FeatureExtractor(channels="each"),

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from nops_diagnostics import (
+    FeatureExtractor,
     correlation_time,
     diversity_ratio,
     plot_spectra,
@@ -48,3 +49,17 @@ def test_a_device_gives_the_figures_of_the_cpu(fields):
     for there, here in zip(measure("cuda"), measure("cpu"), strict=True):
         assert there.device.type == "cpu"
         assert_close(there, here, rtol=1e-9, atol=1e-12)  # float64 sums in another order
+
+
+def test_features_and_their_gradients_are_those_of_the_cpu(fields):
+    clips = fields(3, 8, 5, 2, 16, 16).cumsum(1)
+    extractor = FeatureExtractor().fit(clips)
+
+    def measure(device: str) -> tuple[torch.Tensor, torch.Tensor]:
+        clip = clips.to(device).requires_grad_()
+        features = extractor(clip)
+        assert features.device == clip.device
+        return features.cpu(), torch.autograd.grad(features.square().sum(), clip)[0].cpu()
+
+    for there, here in zip(measure("cuda"), measure("cpu"), strict=True):
+        assert_close(there, here, rtol=1e-6, atol=1e-8)  # float64, other FFT and eigenvalue solver

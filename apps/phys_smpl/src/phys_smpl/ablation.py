@@ -27,6 +27,7 @@ from phys_smpl.generation import settle_data
 from phys_smpl.report import KINDS, SUMMED, baseline_name, load_evaluation, write_report
 from phys_smpl.training import NEUTRAL, Parts, prepare_data, train_in
 
+WARNED = "collapse warnings"
 MOGI_DIM = {True: 6, False: 4}  # latents of A, for simulated and for measured displacements
 
 
@@ -144,7 +145,7 @@ def table_rows(folder: Path) -> list[dict[str, Any]]:
         recovered = [{r["parameter"]: r["r2"] for r in e.recovery} for e in evaluations]
         for name in recovered[0]:
             row[f"R² {name}"] = spread([one[name] for one in recovered])
-        row["collapse warnings"] = sum(
+        row[WARNED] = sum(
             len(e.collapse["warnings"]) for e in evaluations if e.collapse is not None
         )
         rows.append(row)
@@ -181,9 +182,9 @@ def report_study(folder: Path) -> Path:
         "alone. Better reconstruction is no better physics: compare x_P and the parameters, and the "
         "PCA of as many components as a variant has latents."
     )
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    report.add_table(rows, caption="Variants and baselines", columns=columns)
     runs = scored(folder)
+    _verdict(report, runs)
+    report.add_table(rows, caption="Variants and baselines", columns=_headings(rows))
     bars = {
         f"{kind}, {what}": statistics.fmean(load_evaluation(run).errors[key] for run in runs[kind])
         for kind in runs
@@ -199,10 +200,37 @@ def report_study(folder: Path) -> Path:
     return report.write(study.report, plots=folder / "plots")
 
 
+def _headings(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Columns that any row has; errors and parameters before what is counted."""
+    found = list(dict.fromkeys(key for row in rows for key in row))
+    order = ["variant", "seeds", "x_PB", "x_P"]
+    last = [key for key in found if key == WARNED]
+    names = [key for key in order if key in found]
+    middle = [key for key in found if key not in (*names, *last)]
+    return {key: key for key in (*names, *middle, *last)}
+
+
+def _verdict(report: Report, runs: dict[str, list[RunFolder]]) -> None:
+    """What the correction does to the error and to the parameter that is recovered worst."""
+    if not {"B", "C"} <= set(runs):
+        return
+    worst, errors = {}, {}
+    for kind in "BC":
+        found = [load_evaluation(run) for run in runs[kind]]
+        errors[kind] = spread([e.errors["x_pb"] for e in found])
+        worst[kind] = min((row["r2"], row["parameter"]) for e in found for row in e.recovery)
+    (before, of_b), (after, of_c) = worst["B"], worst["C"]
+    report.add_verdict(
+        f"The correction takes Σ squares from {_cell(errors['B'])} to {_cell(errors['C'])}, and the "
+        f"lowest R² of a parameter from {before:.3f} ({of_b}) to {after:.3f} ({of_c}).",
+        level="good" if after > before else "warning",
+    )
+
+
 def print_table(folder: Path) -> None:
     """The table that a study ends with, in the terminal."""
     rows = table_rows(folder)
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    columns = list(_headings(rows))
     table = Table(title=f"{SUMMED}, test")
     for name in columns:
         table.add_column(name, justify="left" if name == "variant" else "right")

@@ -80,9 +80,9 @@ def _over_time(clip: Tensor) -> dict[str, Tensor]:
     num_frames = clip.shape[1]
     products = _products(clip - clip.mean(1, keepdim=True))
     lags = products.flatten(-2) @ _lag_sums(products)  # [sample, channel, lag], lag 0 first
-    frequency = torch.arange(1, num_frames // 2 + 1).to(clip) / num_frames
-    count = torch.where(2 * frequency == 1, 1.0, 2.0).to(clip)
-    lag = torch.arange(num_frames).to(clip)
+    lag = torch.arange(num_frames, dtype=clip.dtype, device=clip.device)
+    frequency = lag[1 : num_frames // 2 + 1] / num_frames
+    count = 2 - (2 * frequency == 1).to(clip)
     waves = count * torch.cos(2 * math.pi * lag[:, None] * frequency)
     waves[1:] *= 2  # what stands for its negative lag, too
     energy = (lags @ waves / num_frames**2).clamp(min=0)

@@ -13,6 +13,7 @@ from nops_diagnostics._feature_columns import (
     FAMILIES,
     FRAME,
     INITIAL,
+    SQUASH,
     SUMMARY,
     TINY,
     Column,
@@ -24,7 +25,6 @@ from nops_diagnostics._feature_fit import Clips, Fit, batches_of, check_fit, che
 from nops_diagnostics._feature_frames import crossing_rate, frame_scalars
 from nops_diagnostics._layout import check_choice
 
-SQUASH = 5.0  # deviations beyond which a column saturates
 LEAST_FRAMES = 4
 LEAST_SIDE = 8
 CELLS_AT_ONCE = 2**18  # what a cache holds: larger pieces only wait for memory
