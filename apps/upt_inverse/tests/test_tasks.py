@@ -89,8 +89,7 @@ def mixed(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> P
 
 def test_a_mixture_ends_with_scores_and_baselines_of_each_task(mixed: Path) -> None:
     summary = json.loads((mixed / "summary.json").read_text())
-    assert summary["status"] == "completed"
-    assert summary["steps"] == 12
+    assert (summary["status"], summary["steps"]) == ("completed", 12)
     assert {name for name in summary["metrics"] if "time" not in name} == {
         *(f"advection.{name}_nrmse" for name in ("latent", "image", "one_step", "reconstruction")),
         *("darcy.operator_nrmse", "darcy.reconstruction_nrmse"),
@@ -172,13 +171,12 @@ def test_stopped_between_the_tasks_of_a_step_the_same_command_ends_equal(
         with pytest.raises(Stop):
             main(["train", *words])
     assert main(["train", *words]) == 0
-    runs = [mixed, tmp_path / "upt-inverse" / "cut"]
+    runs = (mixed, tmp_path / "upt-inverse" / "cut")
     states = [load_checkpoint(run / "checkpoints") for run in runs]
     for part in ("model", "ema"):
         held = [state[part] if part == "model" else state[part]["average"] for state in states]
         assert all(torch.equal(held[0][name], held[1][name]) for name in held[0])
-    figures = [(run / "metrics.json").read_text() for run in runs]
-    assert figures[0] == figures[1]
+    assert len({(run / "metrics.json").read_text() for run in runs}) == 1
 
 
 def test_evaluate_report_and_rollout_work_by_task(
@@ -198,9 +196,6 @@ def test_evaluate_report_and_rollout_work_by_task(
     )
     assert main(["rollout", str(copy)]) == 2
     assert "--task: expected one of advection, darcy; found nothing" in capsys.readouterr().err
-
-
-# ---- without a run ----
 
 
 @pytest.fixture
