@@ -1,7 +1,7 @@
 """The ablation of the inverse losses: arms none, enc, dec and both over seeds 0 to 2, two equations.
 
 `python benchmarks/upt_study.py [--runs DIR] [--studies NAME,…]` trains each equation at horizon 1 and at its default one,
-and the arm `both` on the second with a late start of the inverse losses, with little weight on them, and with both: 66 runs
+and the arm `both` on the second with a late start of the inverse losses, with little weight on them, and with both: 63 runs
 in all, of fewer steps than the presets take (see `STUDIES`). It writes `results/upt_study.json`: mean and standard deviation over seeds of the
 nRMSE of decoded free rollouts, single steps and reconstructions, beside both kinds of persistence. A
 study that is finished in `DIR/upt-inverse` is taken as it is; one that was begun goes on.
@@ -19,22 +19,24 @@ from upt_inverse.ablation import BASELINES, FIGURES, effect, scored
 
 BURGERS = "--train.epochs 4 --train.warmup_steps 64"
 DIFFUSION_REACTION = f"--data.num_train 128 --train.batch_size 4 {BURGERS}"
+CONSTANT = "--weighting.kind constant"
 LATE = "--weighting.kind curriculum --weighting.delay 1 --weighting.ramp 1"
 LIGHT = "--loss.L_inv_enc 0.05 --loss.L_inv_dec 0.05"
+ARMS_OF_BOTH = {
+    "late": ("1,3", f"{LATE} --weighting.cap null"),
+    "light": ("1", f"{CONSTANT} {LIGHT}"),
+    "late_light": ("1,3", f"{LATE} --weighting.cap 0.05"),
+}
 STUDIES = {
     "burgers": ("ablation", "1,4", BURGERS),
-    "diffusion_reaction": ("diffusion_reaction", "1,3", DIFFUSION_REACTION),
+    "diffusion_reaction": ("diffusion_reaction", "1,3", f"{CONSTANT} {DIFFUSION_REACTION}"),
     **{
         f"diffusion_reaction_{name}": (
             "diffusion_reaction",
-            "1,3",
+            horizons,
             f"--arms both {words} {DIFFUSION_REACTION}",
         )
-        for name, words in (
-            ("late", f"{LATE} --weighting.cap null"),
-            ("light", LIGHT),
-            ("late_light", f"{LATE} --weighting.cap 0.05"),
-        )
+        for name, (horizons, words) in ARMS_OF_BOTH.items()
     },
 }  # preset, horizons with the default last, and other words
 Runs = dict[tuple[int, str], list[RunFolder]]
