@@ -1,4 +1,4 @@
-"""A quantizer in two processes, each with its share of every batch; and in one with all of it."""
+"""A quantizer in two processes, each with its share of every batch."""
 
 import os
 import sys
@@ -8,6 +8,7 @@ import torch
 from nops_models import EMA, VectorQuantizer
 
 STEPS, BATCH, FIRST = 5, 23, 14  # of each batch rank 0 has the first 14
+CASES = {"whole": False, "staged": True}
 
 
 def train(share, *, deferred):
@@ -31,13 +32,9 @@ def train(share, *, deferred):
 
 def main():
     folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
-    cases = {"whole": False, "staged": True}
-    if rank == 0:
-        for case, deferred in cases.items():
-            torch.save(train(slice(None), deferred=deferred), folder / f"{case}_alone.pt")
     torch.distributed.init_process_group("gloo")
     share = slice(FIRST) if rank == 0 else slice(FIRST, None)
-    for case, deferred in cases.items():
+    for case, deferred in CASES.items():
         torch.save(train(share, deferred=deferred), folder / f"{case}_{rank}.pt")
     torch.distributed.destroy_process_group()
 

@@ -1,5 +1,6 @@
 """How a table starts, moves and revives: staged with the step, and in two processes as in one."""
 
+import runpy
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -178,12 +179,13 @@ def test_round_trip(update, cut):
 
 def test_two_processes_equal_one(tmp_path):
     run_ranks(SCRIPT, [tmp_path])
-    for case in ("whole", "staged"):
+    script = runpy.run_path(str(SCRIPT))
+    for case, deferred in script["CASES"].items():
         first, second = (
             torch.load(tmp_path / f"{case}_{rank}.pt", weights_only=True) for rank in (0, 1)
         )
         assert all(torch.equal(first[name], second[name]) for name in first)
-        alone = torch.load(tmp_path / f"{case}_alone.pt", weights_only=True)
+        alone = script["train"](slice(None), deferred=deferred)
         assert alone["num_updates"] == 5
         for name, expected in alone.items():
             assert_close(first[name], expected, rtol=1e-5, atol=1e-6)
