@@ -11,6 +11,7 @@ import torch
 from nops_physics import WaveChain
 from nops_train import InputError
 from pinn_weighting.build import ChainProblem, PointProblem
+from pinn_weighting.chain import free_motions, make_chain, units
 from pinn_weighting.equations import Equation, make_equation
 from pinn_weighting.evaluation import first_lost, spectral_radius
 from pinn_weighting.points import draw_sets, grid_points
@@ -110,12 +111,16 @@ def test_errors_are_quotients_of_sums() -> None:
     assert relative_error(pred, target).item() == pytest.approx(1.1)
 
 
+QUIET = {"points": {}, "steps_per_epoch": 100, "num_graphs": 5, "num_steps": 2}
+
+
 def chain_config(points_config: Make, **physics: Any) -> Any:
     return points_config(
         "wave_chain",
-        problem={"points": {}, "steps_per_epoch": 100, "num_graphs": 5, "num_steps": 2},
+        problem=QUIET,
         physics={"n_nodes": 12, **physics},
         evaluate={},
+        train={"batch_size": 4},
     )
 
 
@@ -127,6 +132,54 @@ def test_doing_nothing_misses_the_increment_by_all_of_it(points_config: Make) ->
         increment_errors(nothing, valid.target, valid.state).flatten(), torch.ones(2).double()
     )
     assert not increment_errors(valid.target, valid.target, valid.state).any()
+
+
+def test_free_motions_hold_all_modes_with_equal_energies_in_u_and_v() -> None:
+    chain = WaveChain(12, length=2.0, c=3.0)
+    u, v = free_motions(chain, 40_000, size=0.1, seed=0)
+    assert max(u[:, [0, -1]].abs().max(), v[:, [0, -1]].abs().max()) < 1e-12
+    number = torch.arange(1, 11, dtype=torch.float64)
+    waves = torch.sin(math.pi / 2 * number[:, None] * chain.x)
+    # 40,000 squares, each with a deviation of three times their mean: 1.5 %
+    of_u, of_v = (field @ waves.T / (11 / 2) for field in (u, v))  # amplitude of each mode
+    factor = (1 - 0.03**2) / (2 * math.log(1 / 0.03))  # mean square of log-uniform on [0.03, 1]
+    expected = 0.1**2 * factor / number**5
+    torch.testing.assert_close(of_u.square().mean(0), expected, rtol=0.08, atol=0.0)
+    squared = (3.0 * math.pi / 2 * number).square()
+    torch.testing.assert_close(of_v.square().mean(0), squared * expected, rtol=0.08, atol=0.0)
+
+
+def test_noise_is_another_one_at_each_step_and_goes_on_where_it_was(points_config: Make) -> None:
+    problem = ChainProblem(chain_config(points_config, k=0.5))
+    whole = [list(problem.train.batches(epoch=e, skip=0)) for e in (0, 1)]
+    (rest,) = problem.train.batches(epoch=1, skip=problem.train.num_batches - 1)
+    assert torch.equal(rest["state"], whole[1][-1]["state"])
+    assert torch.equal(rest["target"], whole[1][-1]["target"])
+    still = problem.motions[0].state
+    added = [batch["state"][0, :, :2] for epoch in whole for batch in epoch]
+    assert all(not torch.isin(a[1:-1], still).any() for a in added)
+    u, v, f = rest["state"].double().unbind(-1)
+    exact = torch.stack(problem.chain.step(u, v, f, scheme="rk4"), dim=-1)
+    torch.testing.assert_close(rest["target"].double(), exact, rtol=1e-5, atol=1e-7)  # float32
+    quiet = points_config(
+        "wave_chain", problem={**QUIET, "noise": 0.0}, evaluate={}, train={"batch_size": 8}
+    )
+    (batch,) = ChainProblem(quiet).train.batches(epoch=0)
+    assert torch.isin(batch["state"], ChainProblem(quiet).motions[0].state).all()
+
+
+def test_the_network_sees_accelerations_and_answers_in_steps_of_them(points_config: Make) -> None:
+    config = chain_config(points_config, c=3.0, length=2.0)
+    chain, scales = make_chain(config), (0.08, 0.16, 6.0)
+    found = units(config, scales)
+    u = torch.randn(12, generator=torch.Generator().manual_seed(0)).double()
+    u[0] = u[-1] = 0.0
+    difference = (u[:-2] + u[2:]) / 2 - u[1:-1]
+    seen = difference / scales[0] * found["gains"][0] * scales[2]
+    torch.testing.assert_close(seen, 9.0 * chain.laplacian(u)[1:-1])
+    assert found["increments"] == pytest.approx((0.01 * 0.16, 0.01 * 6.0))
+    still = units(config, (0.08, 0.16, 1e-8))  # nothing pushes: the chain's own pull is the size
+    assert still["increments"][1] == pytest.approx(0.01 * (3 * math.pi / 2) ** 2 * 0.08)
 
 
 class Integrator(nn.Module):

@@ -12,7 +12,8 @@ from nops_train import RunFolder, Study, read_events
 from pinn_weighting.cli import main
 from pinn_weighting.comparison import train_cell
 from pinn_weighting.config_weighting import POINTWISE, SCHEMES, named_section
-from pinn_weighting.evaluation import load_evaluation
+from pinn_weighting.evaluation import load_evaluation, selection
+from pinn_weighting.report import write_report
 from pinn_weighting.study_scores import (
     chosen_factors,
     equal_time_cells,
@@ -84,6 +85,27 @@ def test_a_stage_ends_at_its_step(points_config: Make, tmp_path: Path) -> None:
     train_cell(tmp_path / "s", ("r", config.model_dump(mode="json"), "auto"))
     events = [e for e in read_events(tmp_path / "s" / "r") if e["event"] == "train"]
     assert [e["weight"] == {"pde": 1.0, "bc": 1.0} for e in events] == [False, False, True, True]
+
+
+def test_automatic_selection_measures_gradients_and_the_report_has_its_evidence(
+    points_config: Make, tmp_path: Path
+) -> None:
+    config = points_config(
+        "poisson",
+        weighting={"kind": "auto", "window": 100},
+        problem={"steps_per_epoch": 51},
+        train={"log_every": 50},
+    )
+    train_cell(tmp_path / "s", ("r", config.model_dump(mode="json"), "auto"))
+    run = RunFolder.at(tmp_path / "s" / "r")
+    evidence = selection(run)
+    assert evidence["notes"] == 10
+    assert evidence["step"] == 99
+    assert evidence["norm_ratio"] >= 1.0
+    assert evidence["skipped"] == []
+    page = write_report(run).read_text()
+    assert f"{evidence['choice']} from step 100 on" in page
+    assert evidence["reason"] in page
 
 
 def test_measured_batches_set_the_weights_before_the_first_step(points_config: Make) -> None:

@@ -217,6 +217,14 @@ def test_rollout_shows_truth_rollout_and_error(fields):
     assert [a.get_title() for a in figure.axes[:3]] == ["lead 1", "lead 4", "lead 6"]
 
 
+def test_columns_of_a_rollout_have_the_titles_given(fields):
+    target = fields(3, 2, 8, 8)
+    figure = plot_rollout(target, target, lead_times=(1, 2), titles=("u", "p"))
+    assert [a.get_title() for a in figure.axes[:2]] == ["u", "p"]
+    with pytest.raises(ValueError, match="titles must be 2"):
+        plot_rollout(target, target, lead_times=(1, 2), titles=("u",))
+
+
 def test_a_diverged_rollout_keeps_the_scale_of_the_truth(fields):
     target = fields(5, 2, 8, 8)
     pred = target.clone()

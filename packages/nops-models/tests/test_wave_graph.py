@@ -66,6 +66,36 @@ def test_equals_the_difference_worked_by_hand():
     assert_close(model(state), torch.tensor([[[0.0], [64.0], [0.0]]]))
 
 
+def test_an_output_of_one_adds_the_increment():
+    model = WaveGraphNet(
+        in_features=2, out_features=1, hidden=1, layers=1, scales=(2.0, 1.0), gains=(10.0, 1.0),
+        increments=(7.0,),
+    )  # fmt: skip
+    model.readout.weight.data.zero_()
+    model.readout.bias.data.fill_(3.0)
+    state = torch.tensor([[[2.0, 9.0], [4.0, 9.0], [10.0, 9.0]]])
+    assert_close(model(state), torch.tensor([[[0.0], [4.0 + 3 * 7], [0.0]]]))
+    model.residual = False
+    assert_close(model(state), torch.tensor([[[0.0], [3.0 * 2], [0.0]]]))
+
+
+def test_an_end_has_no_difference():
+    # Differences alone, then means of neighbours: u = 0, 4, 4, 0 bends down at both inner nodes, relu is
+    # 0 there. The ends' one-sided difference of 4 would reach their neighbours as 4/2.
+    model = WaveGraphNet(
+        in_features=1, out_features=1, hidden=1, layers=2, activation="relu", skip=False,
+        residual=False, scales=(1.0,), gains=(1.0,),
+    )  # fmt: skip
+    for layer in (*model.layers, model.readout):
+        layer.bias.data.zero_()
+    for layer in model.layers:
+        layer.weight.data.copy_(torch.tensor([[0.0, 1.0]]))
+    model.readout.weight.data.fill_(1.0)
+    bent = torch.tensor([[[0.0], [4.0], [4.0], [0.0]]])
+    assert not model(bent).any()
+    assert model(-bent)[0, 1, 0] == 1.0  # up by 2 at its inner neighbour: the mean of 0 and 2
+
+
 def test_gcn_normalises_by_both_degrees():
     # One linear layer on the chain of three; (D+I)^−½ = 1/√2, 1/√3, 1/√2.
     model = WaveGraphNet(
@@ -109,6 +139,7 @@ def test_features_are_skipped_and_dropped_only_where_told(shaken, normal):
         {"out_features": 4},
         {"scales": (1.0, 1.0)},
         {"gains": (1.0, 0.0, 1.0)},
+        {"increments": (1.0,)},
     ],
 )
 def test_refuses_what_makes_no_network(wrong):

@@ -192,3 +192,48 @@ BAD = [
 def test_refuses_what_makes_no_sense(options, message):
     with pytest.raises(ValueError, match=message):
         AutoSelect(PAIR, **options)
+
+
+def gradients_of(weighting, *, steps, applied=True):
+    """Steps of an engine on two losses whose gradients are (3, 0) and (0, 1/10): 30 times apart."""
+    torch = pytest.importorskip("torch")
+    params = [torch.ones(2, requires_grad=True)]
+    for step in range(steps):
+        owner = weighting.active_weighting
+        losses = {"a": 3 * params[0][0], "b": params[0][1] / 10}
+        if hasattr(owner, "balance"):
+            owner.balance(losses, params, epoch=0, step=step)
+        (owner.apply_update if applied else owner.discard_update)()
+        values = {name: value.item() for name, value in losses.items()}
+        weighting.observe(values, epoch=0, step=step, split="train")
+
+
+def test_an_engine_has_the_gradients_noted_once_in_each_tenth_of_the_window():
+    selection = AutoSelect(["a", "b"], window=100)
+    gradients_of(selection, steps=100)
+    assert selection.choice == "GradientNormWeights"
+    assert selection.evidence["notes"] == 10
+    assert selection.evidence["norm_ratio"] == pytest.approx(30.0)
+    assert selection.evidence["cosine"] == pytest.approx(0.0)
+    assert selection.evidence["skipped"] == []
+
+
+def test_gradients_of_skipped_steps_are_not_noted():
+    selection = AutoSelect(["a", "b"], window=100)
+    gradients_of(selection, steps=100, applied=False)
+    assert selection.choice == "fixed"
+    assert selection.evidence["notes"] == 0
+
+
+def test_gradients_are_summed_over_ranks_before_they_are_compared():
+    torch = pytest.importorskip("torch")
+    selection = AutoSelect(["a", "b"], window=100)
+    params = [torch.ones(2, requires_grad=True)]
+    losses = {"a": 3 * params[0][0], "b": params[0][1]}
+    other = torch.tensor([[0.0, 4.0], [0.0, 0.0]])  # of the other rank: |(3, 4)| = 5, cosine 4/5
+    owner = selection.active_weighting
+    owner.balance(losses, params, epoch=0, step=0, reduce=lambda rows: rows + other)
+    owner.apply_update()
+    notes = selection.state_dict()["notes"]
+    assert notes["norms"] == [[5.0, 1], [1.0, 1]]
+    assert notes["cosines"] == [pytest.approx(0.8), 1]

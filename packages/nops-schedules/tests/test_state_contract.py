@@ -22,7 +22,7 @@ from nops_schedules import (
     Stages,
     VarianceWeights,
 )
-from nops_schedules._evidence import LossWindow
+from nops_schedules._evidence import GradientNotes, LossWindow
 from nops_schedules._loss_weights import LossWeights
 from nops_schedules.gradient import (
     CausalWeights,
@@ -163,7 +163,9 @@ VALUED = {
     "ReLoBRaLo": lambda: ReLoBRaLo(NAMES, initial_weights=WEIGHTS, alpha=0.7, beta=0.5),
     "dwa": lambda: DynamicWeightAverage(NAMES, initial_weights=WEIGHTS),
     "variance": lambda: VarianceWeights(NAMES, initial_weights=WEIGHTS, warmup=2),
-    "window": lambda: LossWindow(WEIGHTS, window=100, min_weight=0.1, max_weight=9, unit="step"),
+    "window": lambda: LossWindow(
+        WEIGHTS, window=100, min_weight=0.1, max_weight=9, unit="step", notes=GradientNotes()
+    ),
 }
 
 

@@ -11,7 +11,7 @@ from nops_schedules import warmup_cosine
 from nops_train import BatchSource, InputError, ListSource, join_world, make_learning_rate
 from torch import Tensor, nn
 
-from pinn_weighting.chain import Motions, divisors, draw_motions, gains, make_chain
+from pinn_weighting.chain import Motions, NoisyMotions, divisors, draw_motions, make_chain, units
 from pinn_weighting.config import ModelConfig, PinnConfig
 from pinn_weighting.equations import Equation, make_equation
 from pinn_weighting.points import Collocation, grid_points, read_reference, valid_points
@@ -92,21 +92,25 @@ class ChainProblem:
         return draw_motions(self.config, self.chain)
 
     @property
-    def train(self) -> ListSource:
-        """Samples in a new order each epoch."""
+    def train(self) -> ListSource | NoisyMotions:
+        """Samples in a new order each epoch, with `problem.noise` on top."""
         config, samples = self.config, self.motions[0].samples()
         if config.problem.drop_last and len(samples) < config.train.batch_size:
             raise InputError(
                 f"train.batch_size = {config.train.batch_size}: there are {len(samples)} samples, and "
                 "problem.drop_last leaves out a smaller batch; lower it"
             )
-        return ListSource(
+        source = ListSource(
             samples,
             batch_size=config.train.batch_size,
             shuffle=config.problem.shuffle,
             drop_last=config.problem.drop_last,
             seed=config.train.seed,
         )
+        noise, seed = config.problem.noise, config.train.seed
+        if not noise:
+            return source
+        return NoisyMotions(motions=source, chain=self.chain, size=noise, seed=seed)
 
     @property
     def valid(self) -> ListSource:
@@ -125,6 +129,7 @@ class ChainProblem:
         assert model.hidden is not None
         assert model.layers is not None
         assert model.activation is not None
+        scales = divisors(self.config, self.motions[0])
         return WaveGraphNet(
             hidden=model.hidden,
             layers=model.layers,
@@ -133,8 +138,8 @@ class ChainProblem:
             dropout=model.dropout,
             skip=model.skip,
             residual=model.residual,
-            scales=divisors(self.config, self.motions[0]),
-            gains=gains(self.config),
+            scales=scales,
+            **units(self.config, scales),
         )
 
     def task(self, model: nn.Module, chosen: Chosen) -> ChainTask:

@@ -1,16 +1,19 @@
 """The chain: random motions to train on, and the steps that they are judged by."""
 
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from nops_physics import GaussianForce, WaveChain
+from nops_physics import GaussianForce, WaveChain, derive_seed
+from nops_train import ListSource, join_world
 from torch import Tensor
 
 from pinn_weighting.config import ForceConfig, PinnConfig
 
 FIXED_SCALES = (0.08, 0.16, 6.0)  # of u, v and f: sizes of the default motions
+WEAKEST = 0.03  # of the factors of free motions
 PULSES = ((0.2, 2.0), (0.8, 8.0))  # place over the length, and time, of the rollout's pushes
 
 
@@ -68,9 +71,64 @@ def draw_motions(config: PinnConfig, chain: WaveChain) -> tuple[Motions, Motions
 
 
 def _motions(chain: WaveChain, u: Tensor, v: Tensor, f: Tensor) -> Motions:
+    batch = _stepped(chain, u, v, f)
+    return Motions(state=batch["state"].flatten(0, 1), target=batch["target"].flatten(0, 1))
+
+
+def _stepped(chain: WaveChain, u: Tensor, v: Tensor, f: Tensor) -> dict[str, Tensor]:
     following = chain.step(u, v, f, scheme="rk4")
     state, target = torch.stack([u, v, f], dim=-1), torch.stack(following, dim=-1)
-    return Motions(state=state.flatten(0, 1).float(), target=target.flatten(0, 1).float())
+    return {"state": state.float(), "target": target.float()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisyMotions:
+    """Batches of motions with a free motion on top of each state, another one at every step.
+
+    Smooth states alone do not show what a step does to the short waves that its own errors hold.
+
+    Attributes:
+        motions: A source of batches of `Motions`.
+        chain: Steps the sum.
+        size: Displacement of `free_motions`.
+        seed: Of what is drawn, for a position in the run.
+    """
+
+    motions: ListSource
+    chain: WaveChain
+    size: float
+    seed: int
+
+    @property
+    def num_batches(self) -> int:
+        """Steps of an epoch."""
+        return self.motions.num_batches
+
+    def batches(self, *, epoch: int, skip: int = 0) -> Iterator[dict[str, Tensor]]:
+        """The batches of an epoch after the first `skip`."""
+        plain = self.motions.batches(epoch=epoch, skip=skip)
+        for number, batch in enumerate(plain, start=epoch * self.num_batches + skip):
+            u, v, f = batch["state"].double().unbind(-1)
+            seed = derive_seed("noise", self.seed, number, join_world().rank)
+            more = free_motions(self.chain, len(u), size=self.size, seed=seed)
+            yield _stepped(self.chain, u + more[0], v + more[1], f)
+
+
+def free_motions(chain: WaveChain, count: int, *, size: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Random states in which every mode of the chain moves, u and v `[count, node]`, float64.
+
+    Mode n has a normal amplitude of `size` / n^2 in u, and as much energy in v: curvature of one
+    strength at all lengths. Each state has a factor of its own, log-uniform on [0.03, 1].
+    """
+    generator = torch.Generator().manual_seed(seed)
+    number = torch.arange(1, chain.n_nodes - 1, dtype=torch.float64)
+    waves = torch.sin(math.pi / chain.length * number[:, None] * chain.x)
+    drawn = torch.randn(2, count, len(number), generator=generator, dtype=torch.float64)
+    factor = WEAKEST ** torch.rand(count, 1, generator=generator, dtype=torch.float64)
+    drawn *= size * factor / number.square()
+    drawn[1] *= chain.c * math.pi / chain.length * number
+    u, v = drawn @ waves
+    return u, v
 
 
 def divisors(config: PinnConfig, motions: Motions) -> tuple[float, ...]:
@@ -85,9 +143,19 @@ def divisors(config: PinnConfig, motions: Motions) -> tuple[float, ...]:
     return tuple(sizes.clamp(min=model.scaling_epsilon).tolist())
 
 
-def gains(config: PinnConfig) -> tuple[float, ...]:
-    """What the network multiplies differences between neighbours by: of u and v, the nodes; of f, one."""
-    return (float(config.physics.n_nodes), float(config.physics.n_nodes), 1.0)
+def units(config: PinnConfig, scales: Sequence[float]) -> dict[str, tuple[float, ...]]:
+    """Gains and increments of the network: what makes all that it sees and says of one size.
+
+    The gained differences of u and v are c^2 u_xx, and what a step adds to it, over the size of
+    accelerations; an increment is a step times the size of its rate.
+    """
+    physics, (of_u, of_v, of_f) = config.physics, scales
+    rate = max(of_f, (physics.c * math.pi / physics.length) ** 2 * of_u)  # where nothing pushes
+    bend = 2 * (physics.c / make_chain(config).dx) ** 2 / rate
+    return {
+        "gains": (bend * of_u, bend * physics.dt * of_v, 1.0),
+        "increments": (physics.dt * of_v, physics.dt * rate),
+    }
 
 
 def rollout_force(chain: WaveChain, section: ForceConfig) -> Callable[[Tensor, float], Tensor]:

@@ -24,7 +24,14 @@ from pinn_weighting.spelling import translated
 
 OF_CHAIN = (
     *("problem.num_graphs", "problem.num_steps", "problem.train_ratio", "problem.shuffle"),
-    *("problem.drop_last", "problem.data_seed", "model.conv", "model.dropout", "model.skip"),
+    *(
+        "problem.drop_last",
+        "problem.data_seed",
+        "problem.noise",
+        "model.conv",
+        "model.dropout",
+        "model.skip",
+    ),
     *("model.residual", "model.scaling", "evaluate.duration", "train.batch_size"),
     *("train.scale_lr", "train.compile", "train.accumulate"),
     *(f"physics.{name}" for name in ("n_nodes", "length", "c", "k", "dt", "scheme")),

@@ -31,6 +31,11 @@ class ProblemConfig(Config):
     shuffle: bool = Field(default=True, description="New order of samples in each epoch.")
     drop_last: bool = Field(default=True, description="Leave out a last batch with fewer samples.")
     data_seed: int = Field(default=1000, ge=0, description="Motion i is drawn from this plus i.")
+    noise: float = Field(
+        default=0.02,
+        ge=0,
+        description="Displacement of random free motions on top of those trained on, of wave_chain.",
+    )
     points: dict[str, Count] = Field(
         default={},
         description="Collocation points by set (pde, ic, bc), in place of the problem's.",

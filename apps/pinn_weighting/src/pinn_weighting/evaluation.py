@@ -172,6 +172,11 @@ def weighting_events(run: RunFolder) -> dict[str, dict[str, int]]:
     return {name: dict(state.get(name, {})) for name in ("clamped", "skipped")}
 
 
+def selection(run: RunFolder) -> dict[str, Any]:
+    """What automatic selection saw and chose; empty for other weightings, and before the choice."""
+    return dict(load_checkpoint(run.checkpoints.path)["weighting"].get("evidence", {}))
+
+
 def store_evaluation(run: RunFolder, evaluation: Evaluation, *, passes: float) -> None:
     """Keep what the report needs beside the run, and the figures in `summary.json`."""
     part = run.path / f"{EVALUATION}.part"

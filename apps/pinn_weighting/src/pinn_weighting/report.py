@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pinn_weighting.chain import make_chain
 from pinn_weighting.config import PinnConfig
-from pinn_weighting.evaluation import Evaluation, load_evaluation, weighting_events
+from pinn_weighting.evaluation import Evaluation, load_evaluation, selection, weighting_events
 from pinn_weighting.problems import FACTS
 
 DOING_NOTHING = 1.0  # the error of a network that predicts no increment, or zero
@@ -32,6 +32,7 @@ def write_report(run: RunFolder) -> Path:
     report.add_facts(_facts(run, evaluation))
     _solution_section(report, config, evaluation)
     _terms_section(report, run, evaluation)
+    _selection_section(report, selection(run))
     report.add_section("The run")
     report.add_config(run.config)
     report.add_machine()
@@ -63,9 +64,16 @@ def _verdict(report: Report, config: PinnConfig, evaluation: Evaluation) -> None
             f"Spectral radius of the learned step at rest {radius:.5f}; of {config.physics.scheme} "
             f"{integrator:.5f}. Above 1 small errors grow from step to step.",
             "Doing nothing misses the increment by 100 %.",
-            *([] if held else ["Remedy: training on its own steps, the engine's pushforward."]),
+            *([] if held else [remedy(config)]),
         ],
     )
+
+
+def remedy(config: PinnConfig) -> str:
+    """What to change where a rollout is lost."""
+    if not config.problem.noise:
+        return "Remedy: problem.noise, which shows the network the short waves of its own errors."
+    return "Remedy: more epochs, or more of problem.noise."
 
 
 def _facts(run: RunFolder, evaluation: Evaluation) -> dict[str, Any]:
@@ -121,7 +129,7 @@ def _solution_section(report: Report, config: PinnConfig, evaluation: Evaluation
         fields[1],
         lead_times=list(range(1, len(fields[0]) + 1)),
         field_name=", ".join(facts.outputs[: len(fields[0])]),
-        lead_name="field",
+        titles=facts.outputs[: len(fields[0])],
     )
     across, up = ("t", "x") if "t" in facts.columns else ("y", "x")
     report.add_figure(
@@ -166,3 +174,20 @@ def _terms_section(report: Report, run: RunFolder, evaluation: Evaluation) -> No
         caption="Gradients of the raw terms at the end; updates in which a weight was clamped or a value left out",
         columns=columns,
     )
+
+
+def _selection_section(report: Report, evidence: dict[str, Any]) -> None:
+    """What automatic selection decided on, where there was one."""
+    if not evidence:
+        return
+    report.add_section("Automatic selection")
+    report.add_text(
+        f"{evidence['choice']} from step {evidence['step'] + 1} on: {evidence['reason']}. Gradients "
+        f"were measured {evidence['notes']} times before."
+    )
+    rows = [
+        {"seen": name.replace("_", " "), "value": evidence[name], "limit": limit}
+        for name, limit in evidence["limits"].items()
+    ]
+    columns = {"seen": "seen", "value": "value", "limit": "limit"}
+    report.add_table(rows, caption="What was seen, in the order of the rules", columns=columns)

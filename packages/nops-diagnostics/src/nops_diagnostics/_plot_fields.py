@@ -41,7 +41,7 @@ def plot_rollout(
     lead_times: Sequence[int],
     field_name: str = "field",
     unit: str = "",
-    lead_name: str = "lead",
+    titles: Sequence[str] | None = None,
 ) -> Figure:
     """Truth, rollout and error of one trajectory and channel at chosen lead times.
 
@@ -56,13 +56,17 @@ def plot_rollout(
         lead_times: Which leads, 1-based and increasing, one column each.
         field_name: Name of the channel, for the colour bar.
         unit: Of the channel, for the colour bar.
-        lead_name: Word before the number of each column.
+        titles: Of the columns, one each; None: "lead" and its number.
 
     Raises:
-        ValueError: If the shapes differ or a lead lies outside the rollout.
+        ValueError: If the shapes differ, a lead lies outside the rollout, or titles are not one for
+            each lead.
     """
     check_pair(pred, target, spatial_dims=2)
     leads = pick_leads(len(target), tuple(lead_times))
+    titles = [f"lead {lead}" for lead in leads] if titles is None else titles
+    if len(titles) != len(leads):
+        raise ValueError(f"titles must be {len(leads)}, one for each lead, got {list(titles)}.")
     index = [lead - 1 for lead in leads]
     truth, rollout = to_numpy(target[index]), to_numpy(pred[index])
     with np.errstate(invalid="ignore"):
@@ -81,8 +85,8 @@ def plot_rollout(
         )
     ):
         _image_row(axes[row], frames, name=name, limits=limits, colours=colours)
-    for column, lead in enumerate(leads):
-        axes[0, column].set_title(f"{lead_name} {lead}", fontsize=FONT, color=INK)
+    for column, title in enumerate(titles):
+        axes[0, column].set_title(title, fontsize=FONT, color=INK)
         axes[2, column].set_xlabel(
             f"rel. L2 {_relative_error(error[column], truth[column])}", fontsize=SMALL, color=INK
         )

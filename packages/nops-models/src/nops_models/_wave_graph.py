@@ -37,7 +37,10 @@ class WaveGraphNet(nn.Module):
         skip: Add a layer's input to its output, from the second layer on.
         residual: Predict the increment in scaled space; else the next state itself.
         scales: Divisor of each feature, in its unit.
-        gains: Of each feature's difference, dimensionless; "difference" alone uses them.
+        gains: Of each feature's difference, dimensionless; "difference" alone uses them. An end has no
+            difference: it is not stepped, and its one neighbour is no curvature.
+        increments: What an output of 1 adds to each stepped feature, in its unit; None: its divisor. A
+            time step times the size of its rate makes all outputs of one size. `residual` alone uses it.
 
     Raises:
         ValueError: If a size, choice or length makes no sense.
@@ -49,6 +52,7 @@ class WaveGraphNet(nn.Module):
 
     scales: Tensor
     gains: Tensor
+    increments: Tensor
 
     def __init__(
         self,
@@ -64,12 +68,15 @@ class WaveGraphNet(nn.Module):
         residual: bool = True,
         scales: tuple[float, ...] = (0.08, 0.16, 6.0),
         gains: tuple[float, ...] = (100.0, 100.0, 1.0),
+        increments: tuple[float, ...] | None = None,
     ) -> None:
         super().__init__()
         check_choice("conv", conv, CONVOLUTIONS)
         check_choice("activation", activation, tuple(ACTIVATIONS))
         _check_numbers(in_features, out_features, hidden, layers, dropout)
         _check_lengths(in_features, scales=scales, gains=gains)
+        increments = scales[:out_features] if increments is None else increments
+        _check_lengths(out_features, increments=increments)
         self.conv, self.skip, self.residual = conv, skip, residual
         self.in_features, self.out_features = in_features, out_features
         seen = 1 if conv == "gcn" else 2
@@ -81,6 +88,7 @@ class WaveGraphNet(nn.Module):
         self.activation, self.dropout = ACTIVATIONS[activation](), nn.Dropout(dropout)
         self.register_buffer("scales", torch.tensor(scales), persistent=False)
         self.register_buffer("gains", torch.tensor(gains), persistent=False)
+        self.register_buffer("increments", torch.tensor(increments), persistent=False)
 
     def forward(
         self,
@@ -102,11 +110,12 @@ class WaveGraphNet(nn.Module):
                 f"state must be [batch, 2 nodes or more, {self.in_features}], got {tuple(state.shape)}."
             )
         graph = _Graph(state, edge_index)
-        scaled = state / self.scales
-        change = self.readout(self._hidden(scaled, graph))
+        made = self.readout(self._hidden(state / self.scales, graph))
         if self.residual:
-            change = scaled[..., : self.out_features] + change
-        return change * self.scales[: self.out_features] * graph.inner
+            after = state[..., : self.out_features] + made * self.increments
+        else:
+            after = made * self.scales[: self.out_features]
+        return after * graph.inner
 
     def rollout(
         self,
@@ -139,7 +148,7 @@ class WaveGraphNet(nn.Module):
             return graph.smoothed(hidden)
         message = graph.mean(hidden)
         if self.conv == "difference" and is_first:
-            message = (message - hidden) * self.gains
+            message = (message - hidden) * self.gains * graph.inner
         return torch.cat([hidden, message], dim=-1)
 
 

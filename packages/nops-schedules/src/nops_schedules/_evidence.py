@@ -1,7 +1,8 @@
 """What is looked at before a scheme is chosen: drift of the losses, and gradients."""
 
+import importlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -22,8 +23,10 @@ class LossWindow(LossWeights):
         min_weight: float,
         max_weight: float,
         unit: str,
+        notes: "GradientNotes",
     ) -> None:
-        """Take the terms with their weights; the rest as in the base class."""
+        """Take the terms with their weights, and where gradients are noted; the rest as in the base class."""
+        self._notes, self._staged = notes, None
         self._window = whole(100)("window", window)
         super().__init__(
             list(terms),
@@ -37,6 +40,39 @@ class LossWindow(LossWeights):
     def full(self) -> bool:
         """Whether the window is over."""
         return self._updates >= self._window
+
+    def balance(
+        self,
+        losses: Mapping[str, Any],
+        params: Sequence[Any],
+        *,
+        epoch: int,
+        step: int,
+        reduce: Callable[[Any], Any] | None = None,
+    ) -> None:
+        """Measure the gradients once in each tenth of the window; `apply_update` notes them.
+
+        Args:
+            losses: The terms, with their graphs, which are kept.
+            params: What is trained.
+            epoch: 0-based.
+            step: 0-based.
+            reduce: Sums a tensor over the ranks that make the step together.
+        """
+        if not losses or self._notes.count > self._updates * _SHARE // self._window:
+            return
+        gradient = importlib.import_module("nops_schedules.gradient")
+        self._staged = gradient.gradient_stats(losses, params, reduce=reduce)
+
+    def apply_update(self) -> None:
+        """Note what was measured for a step that was made."""
+        if self._staged is not None:
+            self._notes.add(self._staged)
+        self._staged = None
+
+    def discard_update(self) -> None:
+        """Forget what was measured for a step that was skipped."""
+        self._staged = None
 
     def drift(self) -> dict[str, float]:
         """By what factor each loss fell or rose, from the first tenth of the window to the last.

@@ -28,9 +28,10 @@ class AutoSelect(Composite):
     | else a loss that fell or rose by more than `drift` | "ReLoBRaLo" |
     | else | "fixed" |
 
-    The drift of a loss is between its means over the first and the last tenth of the window. Without
-    gradient statistics, which are given to `note`, the first two lines are skipped, and `evidence`
-    says so.
+    The drift of a loss is between its means over the first and the last tenth of the window. An engine
+    that calls `balance` has the gradients measured once in each tenth, at one backward pass for each
+    term; elsewhere `note` takes their statistics. Without them the first two lines are skipped, and
+    `evidence` says so.
 
     Attributes:
         terms: Each term's initial weight, dimensionless, zero included.
@@ -81,10 +82,15 @@ class AutoSelect(Composite):
         self._limits_of_weights = (min_weight, max_weight)
         self._unit = update_unit
         self._on = {name: weight for name, weight in self.terms.items() if weight > 0}
-        self._losses = LossWindow(
-            self._on, window=window, min_weight=min_weight, max_weight=max_weight, unit=update_unit
-        )
         self._notes = GradientNotes()
+        self._losses = LossWindow(
+            self._on,
+            window=window,
+            min_weight=min_weight,
+            max_weight=max_weight,
+            unit=update_unit,
+            notes=self._notes,
+        )
         self._chosen: Any = None
         self.choice: str | None = None
         self.evidence: dict[str, Any] = {}

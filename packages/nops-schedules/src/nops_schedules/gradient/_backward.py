@@ -108,13 +108,17 @@ def gram(rows: Float[Tensor, "m P"]) -> Float[Tensor, "m m"]:
 
 
 def gradient_stats(
-    losses: Mapping[str, Tensor], params: Sequence[Tensor]
+    losses: Mapping[str, Tensor],
+    params: Sequence[Tensor],
+    *,
+    reduce: Reduce | None = None,
 ) -> dict[str, list[float] | list[list[float]]]:
     """How large the gradients of the terms are, and how they point to each other; graphs are kept.
 
     Args:
         losses: m scalars by name.
         params: Those without `requires_grad` are left out.
+        reduce: Sums the gradients over ranks, of which each has a part of the losses.
 
     Returns:
         "norm": the m 2-norms. "cosine": m rows of m cosines, 0 beside a gradient of zero.
@@ -122,7 +126,8 @@ def gradient_stats(
     Raises:
         ValueError: If no parameter requires a gradient.
     """
-    products = gram(jacobian(losses, params))
+    rows = jacobian(losses, params)
+    products = gram(rows if reduce is None else reduce(rows))
     norms = products.diagonal().sqrt()
     scale = torch.where(norms > 0, norms, 1.0)
     return {"cosine": (products / scale / scale[:, None]).tolist(), "norm": norms.tolist()}
