@@ -66,7 +66,7 @@ def test_intervals_that_hold_the_truth_too_seldom_are_told(trained: Path) -> Non
     rows = [{**row, "coverage of 90 %": held[row["parameter"]]} for row in evaluation.recovery]
     note = coverage_note(replace(evaluation, recovery=rows))
     assert note is not None
-    assert "the truth of ycen 79%, dV 30% of the rows" in note
+    assert "the truth of ycen in 79%, dV in 30% of the rows" in note
     rows = [{**row, "coverage of 90 %": 0.81} for row in rows]
     assert coverage_note(replace(evaluation, recovery=rows)) is None
     assert coverage_note(replace(evaluation, recovery=[])) is None

@@ -139,13 +139,14 @@ def warnings_of(evaluation: Evaluation) -> list[str]:
 def coverage_note(evaluation: Evaluation) -> str | None:
     """Whose 90 % intervals hold the truth too seldom, and why that is; None if all hold it."""
     held = {row["parameter"]: row["coverage of 90 %"] for row in evaluation.recovery}
-    narrow = [f"{name} {share:.0%}" for name, share in held.items() if share < COVERED]
+    narrow = [f"{name} in {share:.0%}" for name, share in held.items() if share < COVERED]
     if not narrow:
         return None
     return (
         f"90 % intervals that are too narrow: they hold the truth of {', '.join(narrow)} of the rows. A "
         "posterior is as wide as noise of variance loss.noise_variance leaves each parameter, the others "
-        "known; the encoder's own error is not in it. A larger loss.noise_variance widens it."
+        "known; the encoder's own error and what the physics lacks are not in it. A larger "
+        "loss.noise_variance widens it."
     )
 
 
