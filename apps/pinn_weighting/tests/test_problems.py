@@ -171,15 +171,15 @@ def test_noise_is_another_one_at_each_step_and_goes_on_where_it_was(points_confi
 def test_the_network_sees_accelerations_and_answers_in_steps_of_them(points_config: Make) -> None:
     config = chain_config(points_config, c=3.0, length=2.0)
     chain, scales = make_chain(config), (0.08, 0.16, 6.0)
-    found = units(config, scales)
+    gains, increments = units(config, scales)
     u = torch.randn(12, generator=torch.Generator().manual_seed(0)).double()
     u[0] = u[-1] = 0.0
     difference = (u[:-2] + u[2:]) / 2 - u[1:-1]
-    seen = difference / scales[0] * found["gains"][0] * scales[2]
+    seen = difference / scales[0] * gains[0] * scales[2]
     torch.testing.assert_close(seen, 9.0 * chain.laplacian(u)[1:-1])
-    assert found["increments"] == pytest.approx((0.01 * 0.16, 0.01 * 6.0))
-    still = units(config, (0.08, 0.16, 1e-8))  # nothing pushes: the chain's own pull is the size
-    assert still["increments"][1] == pytest.approx(0.01 * (3 * math.pi / 2) ** 2 * 0.08)
+    assert increments == pytest.approx((0.01 * 0.16, 0.01 * 6.0))
+    _, still = units(config, (0.08, 0.16, 1e-8))  # nothing pushes: the chain's own pull is the size
+    assert still[1] == pytest.approx(0.01 * (3 * math.pi / 2) ** 2 * 0.08)
 
 
 class Integrator(nn.Module):

@@ -143,7 +143,9 @@ def divisors(config: PinnConfig, motions: Motions) -> tuple[float, ...]:
     return tuple(sizes.clamp(min=model.scaling_epsilon).tolist())
 
 
-def units(config: PinnConfig, scales: Sequence[float]) -> dict[str, tuple[float, ...]]:
+def units(
+    config: PinnConfig, scales: Sequence[float]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Gains and increments of the network: what makes all that it sees and says of one size.
 
     The gained differences of u and v are c^2 u_xx, and what a step adds to it, over the size of
@@ -152,10 +154,8 @@ def units(config: PinnConfig, scales: Sequence[float]) -> dict[str, tuple[float,
     physics, (of_u, of_v, of_f) = config.physics, scales
     rate = max(of_f, (physics.c * math.pi / physics.length) ** 2 * of_u)  # where nothing pushes
     bend = 2 * (physics.c / make_chain(config).dx) ** 2 / rate
-    return {
-        "gains": (bend * of_u, bend * physics.dt * of_v, 1.0),
-        "increments": (physics.dt * of_v, physics.dt * rate),
-    }
+    gains = (bend * of_u, bend * physics.dt * of_v, 1.0)
+    return gains, (physics.dt * of_v, physics.dt * rate)
 
 
 def rollout_force(chain: WaveChain, section: ForceConfig) -> Callable[[Tensor, float], Tensor]:
