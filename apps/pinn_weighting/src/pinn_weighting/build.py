@@ -130,6 +130,7 @@ class ChainProblem:
         assert model.layers is not None
         assert model.activation is not None
         scales = divisors(self.config, self.motions[0])
+        sizes = units(self.config, scales)
         return WaveGraphNet(
             hidden=model.hidden,
             layers=model.layers,
@@ -139,7 +140,8 @@ class ChainProblem:
             skip=model.skip,
             residual=model.residual,
             scales=scales,
-            **units(self.config, scales),
+            gains=sizes["gains"],
+            increments=sizes["increments"],
         )
 
     def task(self, model: nn.Module, chosen: Chosen) -> ChainTask:
