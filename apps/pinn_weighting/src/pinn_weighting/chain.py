@@ -14,6 +14,7 @@ from pinn_weighting.config import ForceConfig, PinnConfig
 
 FIXED_SCALES = (0.08, 0.16, 6.0)  # of u, v and f: sizes of the default motions
 WEAKEST = 0.03  # of the factors of free motions
+FALL = 2.5  # of their amplitudes over n; flatter ones left growing steps in some runs
 PULSES = ((0.2, 2.0), (0.8, 8.0))  # place over the length, and time, of the rollout's pushes
 
 
@@ -117,15 +118,16 @@ class NoisyMotions:
 def free_motions(chain: WaveChain, count: int, *, size: float, seed: int) -> tuple[Tensor, Tensor]:
     """Random states in which every mode of the chain moves, u and v `[count, node]`, float64.
 
-    Mode n has a normal amplitude of `size` / n^2 in u, and as much energy in v: curvature of one
-    strength at all lengths. Each state has a factor of its own, log-uniform on [0.03, 1].
+    Mode n has a normal amplitude of `size` / n^2.5 in u, and as much energy in v: enough of the short
+    waves to learn them by, and not so much that they rule. Each state has a factor of its own,
+    log-uniform on [0.03, 1].
     """
     generator = torch.Generator().manual_seed(seed)
     number = torch.arange(1, chain.n_nodes - 1, dtype=torch.float64)
     waves = torch.sin(math.pi / chain.length * number[:, None] * chain.x)
     drawn = torch.randn(2, count, len(number), generator=generator, dtype=torch.float64)
     factor = WEAKEST ** torch.rand(count, 1, generator=generator, dtype=torch.float64)
-    drawn *= size * factor / number.square()
+    drawn *= size * factor / number**FALL
     drawn[1] *= chain.c * math.pi / chain.length * number
     u, v = drawn @ waves
     return u, v

@@ -32,7 +32,7 @@ class ProblemConfig(Config):
     drop_last: bool = Field(default=True, description="Leave out a last batch with fewer samples.")
     data_seed: int = Field(default=1000, ge=0, description="Motion i is drawn from this plus i.")
     noise: float = Field(
-        default=0.02,
+        default=0.03,
         ge=0,
         description="Displacement of random free motions on top of those trained on, of wave_chain.",
     )
