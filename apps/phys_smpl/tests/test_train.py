@@ -16,7 +16,7 @@ from nops_train import RunFolder, load_checkpoint, read_events
 from phys_smpl.ablation import children, table_rows
 from phys_smpl.cli import main
 from phys_smpl.evaluation import oracle_slice
-from phys_smpl.report import closest_kinds, coverage_note, load_evaluation
+from phys_smpl.report import closest_kinds, coverage_note, load_evaluation, thinned
 from phys_smpl.task import PhysTask
 
 WIDE = "phys-smpl/tiny"
@@ -70,6 +70,13 @@ def test_intervals_that_hold_the_truth_too_seldom_are_told(trained: Path) -> Non
     rows = [{**row, "coverage of 90 %": 0.81} for row in rows]
     assert coverage_note(replace(evaluation, recovery=rows)) is None
     assert coverage_note(replace(evaluation, recovery=[])) is None
+
+
+def test_of_many_channels_some_are_shown() -> None:
+    rows = [{"channel": i} for i in range(1000)]
+    assert [row["channel"] for row in thinned(rows)] == list(range(0, 1000, 17))
+    assert thinned(rows[:60]) == rows[:60]
+    assert thinned([]) == []
 
 
 def test_of_many_kinds_the_closest_are_shown() -> None:
