@@ -31,7 +31,7 @@ from nops_diagnostics._layout import as_double, check_axes, check_pair, pick_lea
 from nops_diagnostics._spectra import SpaceWindow, empty_share, inside_nyquist, tapering
 
 VALUES, ERRORS = "viridis", "RdBu_r"  # both even in lightness and safe for colour-blind readers
-MAX_PANELS = 3  # spectra side by side
+MAX_PANELS = 3  # side by side
 
 
 def plot_rollout(
@@ -72,7 +72,7 @@ def plot_rollout(
     with np.errstate(invalid="ignore"):
         error = rollout - truth
     height, width = truth.shape[1:]
-    cell = (WIDTH - 1.3) / len(leads)
+    cell = (WIDTH - 1.3) / max(len(leads), MAX_PANELS)  # few columns do not make tall rows
     figure = new_figure(WIDTH, 3 * cell * min(height / width, 2.0) + 0.5)
     axes = figure.subplots(3, len(leads), squeeze=False)
     low, high = float(truth.min()), float(truth.max())
