@@ -11,8 +11,7 @@ DIM, CODES = 8, 24
 
 def pair(place, *, similarity, estimator, decay=0.8, seed=0):
     """Ours and the peer's on one random table with equal counts."""
-    from vector_quantize_pytorch import VectorQuantize
-
+    peer = pytest.importorskip("vector_quantize_pytorch")
     generator = torch.Generator().manual_seed(seed)
     table = torch.randn(CODES, DIM, generator=generator)
     cosine = similarity == "cosine"
@@ -25,7 +24,7 @@ def pair(place, *, similarity, estimator, decay=0.8, seed=0):
         estimator=estimator,
     )
     place(ours, table, 3.0)
-    theirs = VectorQuantize(
+    theirs = peer.VectorQuantize(
         DIM,
         CODES,
         decay=decay,
@@ -81,13 +80,15 @@ def test_many_vectors_get_equal_indices(place):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_distortion_is_that_of_scikit_learn(clusters, seed):
-    from sklearn.cluster import KMeans
+    cluster = pytest.importorskip("sklearn.cluster")
 
     points, _ = clusters(24, 40, seed=seed)
     quantizer = VectorQuantizer(8, num_codes=24, update=EMA(), seed=seed)
     for part in (points, *points.split(240), *points.split(240)):
         quantizer(part)
     found = quantizer.eval()(points)
-    least = KMeans(24, n_init=10, random_state=seed).fit(points.numpy()).inertia_ / len(points)
+    least = cluster.KMeans(24, n_init=10, random_state=seed).fit(points.numpy()).inertia_ / len(
+        points
+    )
     assert found.distance.mean().item() < 1.02 * least
     assert len(found.index.unique()) == 24
