@@ -42,13 +42,13 @@ def from_yaml(tmp_path: Path, text: str, *words: str) -> UptConfig:
     return resolved("--config", str(path), *words)
 
 
-def test_the_default_trains_all_four_terms_for_1600_steps() -> None:
+def test_the_default_trains_all_four_terms_for_960_steps() -> None:
     config = resolved()
     assert config.loss.weights() == dict.fromkeys(
         ("L_forward", "L_inv_enc", "L_inv_dec", "L_rollout"), 1.0
     )
     starts = config.frames - config.model.history - config.loss.steps + 1
-    assert config.data.num_train * starts // config.train.batch_size * config.train.epochs == 1600
+    assert config.data.num_train * starts // config.train.batch_size * config.train.epochs == 960
 
 
 @pytest.mark.parametrize(
