@@ -370,3 +370,9 @@ class TestRefused:
     def test_nothing_varies(self):
         with pytest.raises(ValueError, match="no column varies"):
             FeatureExtractor().fit(torch.ones(3, 4, 1, 8, 8))
+
+
+def test_initial_states_are_one_for_each_clip():
+    clips = torch.randn(4, 4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="3 initial states for 4 clips"):
+        FeatureExtractor().fit(clips, clips[:3, 0])

@@ -73,9 +73,19 @@ def choose(rows: Tensor, names: list[str], **shape: Any) -> Fit:
 
 
 def batches_of(clips: Clips, initial: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Clips with their initial states, a batch at a time.
+
+    Raises:
+        ValueError: If initial states are not one for each clip, or go with batches that have their own.
+    """
     if isinstance(clips, Tensor):
-        starts = [None] * len(clips) if initial is None else initial.split(FIT_BATCH)
-        yield from zip(clips.split(FIT_BATCH), starts, strict=False)
+        if initial is not None and len(initial) != len(clips):
+            raise ValueError(
+                f"{len(initial)} initial states for {len(clips)} clips: one is for each."
+            )
+        parts = clips.split(FIT_BATCH)
+        starts = [None] * len(parts) if initial is None else initial.split(FIT_BATCH)
+        yield from zip(parts, starts, strict=True)
         return
     if initial is not None:
         raise ValueError(
