@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from nops_models import EMA, VectorQuantizer
+from nops_testing.ranks import part
 
 STEPS, BATCH, FIRST = 5, 23, 14  # of each batch rank 0 has the first 14
 CASES = {"whole": False, "staged": True}
@@ -36,7 +37,7 @@ def main():
     share = slice(FIRST) if rank == 0 else slice(FIRST, None)
     for case, deferred in CASES.items():
         torch.save(train(share, deferred=deferred), folder / f"{case}_{rank}.pt")
-    torch.distributed.destroy_process_group()
+    part(folder)
 
 
 if __name__ == "__main__":
