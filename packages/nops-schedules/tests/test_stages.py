@@ -39,6 +39,18 @@ def test_bounds_are_exclusive_and_0_based():
     assert [weights["a"] for _, weights in found] == [1, 1, 2, 2, 2, 3, 3, 3]
 
 
+def test_bounds_may_count_epochs_of_any_length():
+    stages = Stages(
+        [(2, fixed(1, 1)), (None, fixed(3, 3))], carry=False, unit="epoch"
+    )  # an epoch has four steps
+    assert stages.scheme_at(10**6) is None  # no step says which epoch it is in
+    found = run(stages, 12)
+    assert [stage for stage, _ in found] == [0] * 8 + [1] * 4
+    assert stages.scheme_at(0).weights(epoch=2, step=8)["a"] == 3
+    with pytest.raises(ValueError, match="stage 0 must end above epoch 0"):
+        Stages([(0, fixed()), (None, fixed())], unit="epoch")
+
+
 def test_the_last_weights_are_the_next_schemes_initial_ones():
     first, last = SoftAdapt(PAIR), AdaptiveLossWeights(PAIR, strategy="ema", update_unit="step")
     stages = Stages([(3, first), (None, last)])
@@ -177,9 +189,9 @@ def test_refuses_a_state_of_other_stages():
 BAD = [
     ([], "one pair"),
     ([(3, fixed())], "the last stage has no end"),
-    ([(0, fixed()), (None, fixed())], "stage 0 must end at a step above 0"),
-    ([(4, fixed()), (4, fixed()), (None, fixed())], "stage 1 must end at a step above 4"),
-    ([(None, fixed()), (None, fixed())], "stage 0 must end at a step above 0"),
+    ([(0, fixed()), (None, fixed())], "stage 0 must end above step 0"),
+    ([(4, fixed()), (4, fixed()), (None, fixed())], "stage 1 must end above step 4"),
+    ([(None, fixed()), (None, fixed())], "stage 0 must end above step 0"),
     ([(True, fixed()), (None, fixed())], "got True"),
     ([(2, fixed()), (None, ConstantWeights({"a": 1.0}))], r"same terms.*\['a'\] in stage 1"),
 ]

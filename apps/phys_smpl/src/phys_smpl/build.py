@@ -10,8 +10,8 @@ from nops_models import PhysicsVAE, PhysicsVAEConfig
 from nops_schedules import LinearAnnealing, Phases
 from nops_train import InputError, join_world
 
-from phys_smpl.config import PhysConfig, PhysTrainConfig
-from phys_smpl.config_loss import TERMS, RampConfig
+from phys_smpl.config import PhysConfig, PhysTrainConfig, base_weights
+from phys_smpl.config_loss import RampConfig
 from phys_smpl.data import Bundle, Split, sequence_index
 from phys_smpl.task import PhysTask
 
@@ -31,31 +31,13 @@ def build_model(config: PhysConfig, bundle: Bundle) -> PhysicsVAE:
         raise InputError(f"model: {error}") from error
 
 
-def base_weights(config: PhysConfig) -> dict[str, float]:
-    """The weight of each term that the variant has and the loss section switches on, in order."""
-    loss, model = config.loss, config.model
-    halves = 2 * loss.noise_variance  # the total is −2σ² times the usual bound
-    has_aux, kind = model.aux_dim > 0, model.kind
-    physics_kl = halves * loss.beta_physics if model.has_physics else 0.0
-    found = {
-        "bootstrap": loss.bootstrap if config.pretrain else 0.0,
-        "reconstruction": 1.0,
-        "kl_physics": 0.0 if loss.capacity.on else physics_kl,
-        "kl_aux": halves * loss.beta_aux if has_aux else 0.0,
-        "gate": loss.gate if kind == "G" else 0.0,
-        "residual": loss.residual if kind in "CG" else 0.0,
-        "orthogonality": loss.orthogonality if kind == "C" else 0.0,
-        "coefficient": loss.coefficient if kind == "C" else 0.0,
-        "edge": loss.edge if model.has_physics else 0.0,
-        "smoothness": loss.smoothness if model.has_physics else 0.0,
-        "capacity": physics_kl if loss.capacity.on else 0.0,
-    }
-    assert tuple(found) == TERMS
-    return {name: weight for name, weight in found.items() if weight}
+def build_weighting(config: PhysConfig) -> Any:
+    """The bootstrap alone for some epochs, then the other terms by the rule of the section.
 
-
-def build_weighting(config: PhysConfig) -> Phases:
-    """The bootstrap alone for some epochs, then the other terms, divergences rising from 0."""
+    Under constant weights divergences rise from 0; another rule decides by itself.
+    """
+    if config.weighting.kind != "constant":
+        return config.rule()
     warmup, weights = config.phases.kl_warmup_epochs, base_weights(config)
     first = {name: weights.pop(name) for name in ("bootstrap",) if name in weights}
     then: dict[str, Any] = {
@@ -74,7 +56,8 @@ def settled_epoch(config: PhysConfig) -> int:
     """The epoch at which all that moves by the calendar has arrived: patience counts from there."""
     phases, weights = config.phases, base_weights(config)
     lengths = [0]
-    if weights.keys() & {"kl_physics", "kl_aux", "capacity"}:
+    annealed = {"kl_physics", "kl_aux"} if config.weighting.kind == "constant" else set()
+    if weights.keys() & (annealed | {"capacity"}):
         lengths.append(phases.kl_warmup_epochs)
     if config.model.kind == "C":
         lengths += [phases.tau.warmup_epochs, phases.r.warmup_epochs]
@@ -83,12 +66,12 @@ def settled_epoch(config: PhysConfig) -> int:
 
 def learning_rate(config: PhysConfig) -> Callable[[int, int], float]:
     """The initial rate in pretraining, then a cosine of the epochs of training alone."""
-    train, weighting = config.train, build_weighting(config)
+    train = config.train
     total = train.cosine_epochs or train.epochs - config.pretrain
 
     def rate(epoch: int, step: int) -> float:
-        at = weighting.lr_epoch(epoch)
-        if at is None or train.lr_schedule == "constant":
+        at = epoch - config.pretrain
+        if at < 0 or train.lr_schedule == "constant":
             return train.learning_rate
         return train.learning_rate * 0.5 * (1 + math.cos(math.pi * at / total))
 

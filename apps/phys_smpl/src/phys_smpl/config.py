@@ -1,12 +1,13 @@
 """The configuration of the app: one frozen model, validated once, apart from construction."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from nops_train import Config, TrainConfig
+from nops_schedules import ConstantWeights, Stages, make_weighting
+from nops_train import Config, ConstantConfig, TrainConfig, WeightingConfig
 from pydantic import Field, field_validator, model_validator
 
 from phys_smpl.config_data import SERIES, PhysDataConfig, PhysicsConfig, Problem
-from phys_smpl.config_loss import LossConfig, PhasesConfig
+from phys_smpl.config_loss import TERMS, LossConfig, PhasesConfig
 
 Variant = Literal["A", "B", "C", "G"]
 Widths = tuple[Annotated[int, Field(ge=1)], ...]
@@ -191,6 +192,9 @@ class PhysConfig(Config):
     model: ModelConfig = Field(default=ModelConfig(), description="Encoder and correction.")
     phases: PhasesConfig = Field(default=PhasesConfig(), description="Pretraining, then training.")
     loss: LossConfig = Field(default=LossConfig(), description="Weights of the terms.")
+    weighting: Annotated[WeightingConfig, Field(discriminator="kind")] = Field(
+        default=ConstantConfig(), description="Weights over time, once pretraining is over."
+    )
     train: PhysTrainConfig = Field(
         default=PhysTrainConfig(epochs=140, batch_size=128), description="Optimisation."
     )
@@ -236,3 +240,49 @@ class PhysConfig(Config):
         if self.problem in SERIES and (self.physics.bounds or self.physics.ranges):
             raise ValueError(f"physics: the range of {self.problem} is a part of it, not to be set")
         return self
+
+    @model_validator(mode="after")
+    def _weighting_fits(self) -> "PhysConfig":
+        try:
+            self.rule()
+        except ValueError as error:
+            raise ValueError(f"weighting: {error}") from error
+        return self
+
+    def rule(self) -> Any:
+        """The weighting of the terms: the bootstrap alone in pretraining, then the section's rule.
+
+        Raises:
+            ValueError: If its settings do not fit the terms.
+        """
+        weights, kind = base_weights(self), self.weighting.kind
+        then = {name: 0.0 if name == "bootstrap" else weight for name, weight in weights.items()}
+        rule = make_weighting(kind, then, **self.weighting.options())
+        if not self.pretrain:
+            return rule
+        first = {name: weight if name == "bootstrap" else 0.0 for name, weight in weights.items()}
+        stages = [(self.pretrain, ConstantWeights(first)), (None, rule)]
+        return Stages(stages, carry=False, unit="epoch")
+
+
+def base_weights(config: PhysConfig) -> dict[str, float]:
+    """The weight of each term that the variant has and the loss section switches on, in order."""
+    loss, model = config.loss, config.model
+    halves = 2 * loss.noise_variance  # the total is −2σ² times the usual bound
+    has_aux, kind = model.aux_dim > 0, model.kind
+    physics_kl = halves * loss.beta_physics if model.has_physics else 0.0
+    found = {
+        "bootstrap": loss.bootstrap if config.pretrain else 0.0,
+        "reconstruction": 1.0,
+        "kl_physics": 0.0 if loss.capacity.on else physics_kl,
+        "kl_aux": halves * loss.beta_aux if has_aux else 0.0,
+        "gate": loss.gate if kind == "G" else 0.0,
+        "residual": loss.residual if kind in "CG" else 0.0,
+        "orthogonality": loss.orthogonality if kind == "C" else 0.0,
+        "coefficient": loss.coefficient if kind == "C" else 0.0,
+        "edge": loss.edge if model.has_physics else 0.0,
+        "smoothness": loss.smoothness if model.has_physics else 0.0,
+        "capacity": physics_kl if loss.capacity.on else 0.0,
+    }
+    assert tuple(found) == TERMS
+    return {name: weight for name, weight in found.items() if weight}

@@ -55,6 +55,11 @@ RULES = (
         because="model.residual: low_rank with auxiliary latents",
     ),
     Rule(
+        keys=("phases.kl_warmup_epochs",),
+        counts=lambda config: config.weighting.kind == "constant" or config.loss.capacity.on,
+        because="weighting.kind: constant, or loss.capacity.on",
+    ),
+    Rule(
         keys=("loss.capacity.c_max", "loss.capacity.gamma"),
         counts=lambda config: config.loss.capacity.on,
         because="loss.capacity.on",

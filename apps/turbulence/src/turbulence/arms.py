@@ -15,7 +15,7 @@ from turbulence.replay import measured_scale, replayed_schedule
 LOW = (0.95, 0.05)  # weight of the field error, and of the spectral term, of the arms `low` …
 ARM_TEXTS = {
     "field": "no spectral term",
-    "schedule": "weights move from the source to the target",
+    "schedule": "weights move by the rule of the section weighting",
     "static": "the final weights from the start",
     "matched": "constant: the schedule's average over time, same seed",
     "low": "constant: 0.95 field, 0.05 spectrum at scale 1",

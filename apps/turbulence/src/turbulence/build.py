@@ -17,7 +17,7 @@ from nops_data import (
     training_batches,
 )
 from nops_models import FNO, UAFNO, FNOConfig, StepModel, UAFNOConfig, UNet, UNetConfig
-from nops_schedules import ConstantWeights, FlexibleLossScheduler, warmup_cosine
+from nops_schedules import FlexibleLossScheduler, warmup_cosine
 from nops_train import (
     InputError,
     MemoryForecast,
@@ -29,7 +29,7 @@ from nops_train import (
 from turbulence.arms import final_weights
 from turbulence.config import TurbulenceConfig
 from turbulence.config_loss import OWN_GRADIENT, REST_GRADIENT
-from turbulence.config_weighting import ConstantConfig
+from turbulence.config_weighting import SchedulerConfig
 from turbulence.data_fields import (
     domain_of,
     fields_named,
@@ -229,7 +229,7 @@ def check_monitors(config: TurbulenceConfig, names: Sequence[str]) -> None:
     Raises:
         InputError: With the metric's name, and those there are.
     """
-    if isinstance(config.weighting, ConstantConfig):
+    if not isinstance(config.weighting, SchedulerConfig):
         return
     params = config.weighting.params()
     for monitor in params.monitors or (params.monitor_metric,):
@@ -243,17 +243,15 @@ def check_monitors(config: TurbulenceConfig, names: Sequence[str]) -> None:
 def end_weights(config: TurbulenceConfig) -> dict[str, float]:
     """Weights at the end of training, scales included, but for one that is measured."""
     weights, scales = config.loss.weights(), config.loss.scales()
-    if not isinstance(config.weighting, ConstantConfig):
+    if isinstance(config.weighting, SchedulerConfig):
         weights |= final_weights(config.weighting.params())
     return {name: weight * scales.get(name, 1.0) for name, weight in weights.items()}
 
 
-def build_weighting(
-    config: TurbulenceConfig, *, on_mismatch: str = "error"
-) -> ConstantWeights | FlexibleLossScheduler:
+def build_weighting(config: TurbulenceConfig, *, on_mismatch: str = "error") -> Any:
     """The rule that weighs the terms over time."""
-    if isinstance(config.weighting, ConstantConfig):
-        return ConstantWeights({k: weight for k, weight in end_weights(config).items() if weight})
+    if not isinstance(config.weighting, SchedulerConfig):
+        return config.rule(end_weights(config))
     params = config.weighting.params()
     moving = FlexibleLossScheduler(params).terms
     base = config.loss.weights()

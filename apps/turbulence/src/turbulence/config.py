@@ -1,16 +1,17 @@
 """The configuration of the app: one frozen model, validated once, apart from construction."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from nops_train import Config, DataConfig, TrainConfig
+from nops_schedules import make_weighting
+from nops_train import Config, DataConfig, TrainConfig, WeightingConfig
 from pydantic import Field, field_validator, model_validator
 
 from turbulence.config_loss import LossConfig, check_leaves_a_phase
-from turbulence.config_weighting import ConstantConfig, SchedulerConfig, checked_params
+from turbulence.config_weighting import SchedulerConfig, checked_params
 
 Arm = Literal["field", "schedule", "static", "matched", "low", "bsp", "wavelet", "constant"]
 Source = Literal["kolmogorov", "decaying", "taylor_green", "random_field", "file"]
-SCHEDULED_ARMS = ("schedule", "static", "matched", "low", "bsp", "wavelet")
+SCHEDULED_ARMS = ("static", "matched", "low", "bsp", "wavelet")  # made of the schedule's weights
 MOST_CHANNELS, MOST_BLOCKS = 4096, 256  # beyond any device: a slip, told before it is built
 SMALLEST_SPECTRUM = 8  # cells per axis: below it no spectral term has a shell worth the name
 
@@ -266,7 +267,7 @@ class TurbulenceConfig(Config):
     data: FlowDataConfig = Field(default=FlowDataConfig(), description="Trajectories.")
     model: ModelConfig = Field(default=ModelConfig(), description="Emulator.")
     loss: LossConfig = Field(default=LossConfig(), description="Loss terms and their base weights.")
-    weighting: Annotated[ConstantConfig | SchedulerConfig, Field(discriminator="kind")] = Field(
+    weighting: Annotated[SchedulerConfig | WeightingConfig, Field(discriminator="kind")] = Field(
         default=SchedulerConfig(), description="Weights over time."
     )
     train: FlowTrainConfig = Field(
@@ -297,11 +298,14 @@ class TurbulenceConfig(Config):
 
     @model_validator(mode="after")
     def _arms_fit(self) -> "TurbulenceConfig":
-        needing = [arm for arm in self.arms if arm in SCHEDULED_ARMS]
-        if needing and self.weighting.kind != "scheduler":
+        kind = self.weighting.kind
+        still = ("schedule",) if kind == "constant" else ()
+        needing = [arm for arm in self.arms if arm in (*SCHEDULED_ARMS, *still)]
+        if needing and kind != "scheduler":
+            others = "field and constant" if still else "field, constant and schedule"
             raise ValueError(
-                f"arms {needing} are made of the schedule, and weighting.kind is "
-                f"{self.weighting.kind}; expected scheduler, or the arms field and constant alone"
+                f"arms {needing} are made of the schedule, and weighting.kind is {kind}; "
+                f"expected scheduler, or the arms {others} alone"
             )
         if "matched" in self.arms and "schedule" not in self.arms:
             raise ValueError("arm matched takes its weights from arm schedule, which arms lacks")
@@ -348,9 +352,10 @@ class TurbulenceConfig(Config):
 
     @model_validator(mode="after")
     def _weights_fit(self) -> "TurbulenceConfig":
-        if self.weighting.kind == "constant":
-            if "constant" in self.arms:
+        if self.weighting.kind != "scheduler":
+            if "constant" in self.arms or "schedule" in self.arms:
                 check_leaves_a_phase(self.loss.weights(), where="loss")
+            self.rule(self.loss.weights())
             return self
         params = checked_params(self.weighting, self.loss)
         waypoints = self.weighting.waypoint_weights(params)
@@ -362,6 +367,19 @@ class TurbulenceConfig(Config):
                 "it among weighting.target_components or roles"
             )
         return self
+
+    def rule(self, weights: dict[str, float]) -> Any:
+        """The weighting by its kind, but for the schedule, from base weights.
+
+        Raises:
+            ValueError: If its settings do not fit the terms that are on.
+        """
+        assert not isinstance(self.weighting, SchedulerConfig)
+        positive = {name: weight for name, weight in weights.items() if weight}
+        try:
+            return make_weighting(self.weighting.kind, positive, **self.weighting.options())
+        except ValueError as error:
+            raise ValueError(f"weighting: {error}") from error
 
     @property
     def all_seeds(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The weighting section: constant weights, or the schedule with its parameters by their names."""
+"""The schedule as a kind of the section `weighting`, its parameters by their names."""
 
 import warnings
 from typing import Annotated, Any, Literal
@@ -10,14 +10,6 @@ from pydantic import Field
 from turbulence.config_loss import RECONSTRUCTION, LossConfig
 
 Weight = Annotated[float, Field(ge=0)]
-
-
-class ConstantConfig(Config):
-    """The weights of the loss section throughout."""
-
-    kind: Literal["constant"] = Field(
-        default="constant", description="Rule of the weights over time."
-    )
 
 
 class SchedulerConfig(Config):

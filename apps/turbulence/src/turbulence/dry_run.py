@@ -23,7 +23,7 @@ def dry_run(config: TurbulenceConfig, call: Invocation) -> None:
     With `--suggest` patience and warm-up are first taken from the trace, and said.
     """
     if not isinstance(config.weighting, SchedulerConfig):
-        raise InputError("weighting.kind is constant: there is no schedule to try")
+        raise InputError(f"weighting.kind is {config.weighting.kind}: there is no schedule to try")
     params = config.weighting.params()
     trace = read_trace(call.options["metrics"], epochs=call.options["epochs"])
     if params.guard_metric is not None and any(isinstance(one, float) for one in trace):

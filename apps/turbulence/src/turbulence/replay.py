@@ -4,12 +4,12 @@ from nops_schedules import Simulation, simulate
 from nops_train import RunFolder, read_events
 
 from turbulence.config import TurbulenceConfig
-from turbulence.config_weighting import ConstantConfig
+from turbulence.config_weighting import SchedulerConfig
 
 
 def replayed_schedule(run: RunFolder, config: TurbulenceConfig) -> Simulation | None:
-    """What the schedule did over the run's validations; None for constant weights."""
-    if isinstance(config.weighting, ConstantConfig):
+    """What the schedule did over the run's validations; None where it has no schedule."""
+    if not isinstance(config.weighting, SchedulerConfig):
         return None
     metrics: dict[int, dict[str, float]] = {}
     raw: dict[int, dict[str, float]] = {}

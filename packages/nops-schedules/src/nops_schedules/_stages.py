@@ -1,9 +1,9 @@
 """One weighting after another."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from nops_schedules._check import flag
+from nops_schedules._check import choice, flag
 from nops_schedules._composite import Composite
 from nops_schedules._names import qualified_name
 from nops_schedules._restore import check_same
@@ -16,7 +16,8 @@ Until = int | Callable[[int, int, Mapping[str, float]], bool] | None
 class Stages(Composite):
     """Weightings that take turns: each until a step, or until what it observes says so.
 
-    A bound is exclusive and 0-based: `(2000, a), (None, b)` has `a` for the steps 0 to 1999. A predicate is
+    A bound is exclusive and 0-based: `(2000, a), (None, b)` has `a` for the steps 0 to 1999, or, with
+    `unit="epoch"`, for so many epochs. A predicate is
     asked as `predicate(epoch, step, values)` whenever the scheme in charge observes something, and at each
     step while that scheme observes nothing; the first true answer ends the stage after that step. A
     stage that is over never comes back, so ask for weights in the order of the steps. What was observed before a stage began is not shown to it.
@@ -26,14 +27,22 @@ class Stages(Composite):
         stage: Number of the stage in charge, 0-based.
     """
 
-    def __init__(self, stages: Sequence[tuple[Until, Any]], *, carry: bool = True) -> None:
+    def __init__(
+        self,
+        stages: Sequence[tuple[Until, Any]],
+        *,
+        carry: bool = True,
+        unit: Literal["step", "epoch"] = "step",
+    ) -> None:
         """Take the stages.
 
         Args:
-            stages: Pairs of an end and a weighting; the end is a step, a predicate, or in the last pair None.
+            stages: Pairs of an end and a weighting; the end is a step or epoch, a predicate, or in the last
+                pair None.
                 All weightings have the same terms.
             carry: Hand the last weights to the next weighting as its initial weights, where it has
                 `begin_at`; a term that is off in one of the two keeps the initial weight it has.
+            unit: What ends count.
 
         Raises:
             ValueError: If there is no stage, an end makes no sense, or the terms differ.
@@ -43,7 +52,8 @@ class Stages(Composite):
         self._ends: list[Until] = [end for end, _ in stages]
         self._schemes = [scheme for _, scheme in stages]
         self._carry = flag("carry", carry)
-        _check_ends(self._ends)
+        self._unit: str = choice("step", "epoch")("unit", unit)
+        _check_ends(self._ends, self._unit)
         self.terms: dict[str, float] = _common_terms(self._schemes)
         self.stage = 0
         self._since = 0
@@ -77,12 +87,12 @@ class Stages(Composite):
             self._next(epoch, step)
 
     def scheme_at(self, step: int) -> Any:
-        """The weighting that will be in charge of a step; None where a predicate decides that."""
+        """The weighting that will be in charge of a step; None where a predicate or an epoch decides that."""
         for end, scheme in zip(self._ends[self.stage :], self._schemes[self.stage :], strict=True):
-            if end is None or (isinstance(end, int) and step < end):
-                return scheme
-            if callable(end):
+            if callable(end) or (end is not None and self._unit == "epoch"):
                 break
+            if end is None or step < end:
+                return scheme
         return None
 
     def share(self, reduce: Callable[[Any], Any]) -> None:
@@ -119,7 +129,8 @@ class Stages(Composite):
 
     def _go_on(self, epoch: int, step: int) -> None:
         """Go to the stage of a step."""
-        while isinstance(end := self._ends[self.stage], int) and step >= end:
+        at = epoch if self._unit == "epoch" else step
+        while isinstance(end := self._ends[self.stage], int) and at >= end:
             self._next(epoch, step)
 
     def _next(self, epoch: int, step: int) -> None:
@@ -134,10 +145,11 @@ class Stages(Composite):
             "ends": [qualified_name(end) if callable(end) else end for end in self._ends],
             "kinds": [type(scheme).__name__ for scheme in self._schemes],
             "carry": self._carry,
+            "unit": self._unit,
         }
 
 
-def _check_ends(ends: Sequence[Until]) -> None:
+def _check_ends(ends: Sequence[Until], unit: str) -> None:
     if ends[-1] is not None:
         raise ValueError(f"the last stage has no end: it must be None, got {ends[-1]!r}.")
     bound = 0
@@ -146,7 +158,7 @@ def _check_ends(ends: Sequence[Until]) -> None:
             continue
         if isinstance(end, bool) or not isinstance(end, int) or end <= bound:
             raise ValueError(
-                f"stage {number} must end at a step above {bound}, or by a predicate, got {end!r}."
+                f"stage {number} must end above {unit} {bound}, or by a predicate, got {end!r}."
             )
         bound = end
 
