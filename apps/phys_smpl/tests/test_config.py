@@ -232,6 +232,16 @@ def test_every_weight_counts_in_either_block(name: str, block: str) -> None:
     assert base_weights(loaded(values))[term] == pytest.approx(0.37)
 
 
+def test_smoothness_needs_a_length_that_the_file_does_not_have() -> None:
+    values = original()
+    values["trainer"]["phys_vae"]["temporal_smoothness_weight"] = 0.37
+    with pytest.raises(InputError, match=r"loss\.smoothness needs data\.sequence_length"):
+        loaded(values)
+    keys = {**rewrite(values), "data.sequence_length": 4}
+    config = parse_config(PhysConfig, keys, source="old.json")
+    assert base_weights(config)["smoothness"] == pytest.approx(0.37)
+
+
 def test_switches_of_divergences() -> None:
     off = base_weights(loaded(original(use_kl_term_z_phy=False, use_kl_term_z_aux=False)))
     assert not off.keys() & {"kl_physics", "kl_aux"}

@@ -47,7 +47,7 @@ GROUPS = {
     ),
 }
 PRINTED = ("parameter", "unit", "r2", "attainable r2", "rmse", "coverage of 90 %")
-SUMMED = "Σ squares per observation, standardised"
+SUMMED = "Σ squares per observation (standardised, unless data.standardise is false)"
 CHANNELS = 60  # in a table; a field in time has a thousand
 PAIRS = 12  # of kinds, in a table
 COVERED = 0.8  # of 90 %: intervals that hold the truth less often are too narrow
@@ -308,7 +308,7 @@ def _correction_section(report: Report, evaluation: Evaluation) -> None:
     report.add_figure(
         plot_patterns(evaluation.patterns, evaluation.shares, channels=evaluation.channels),
         name="patterns",
-        caption="Leading directions of x_PB − x_P over the test rows, standardised channels.",
+        caption="Leading directions of x_PB − x_P over the test rows, in the units of training.",
     )
     if evaluation.collapse is not None:
         held = {k: v for k, v in evaluation.collapse.items() if isinstance(v, int | float)}
