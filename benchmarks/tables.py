@@ -41,6 +41,9 @@ def main() -> None:
                 print(f"\n### {domain}\n\n{study(table)}")
         if path.stem == "turbulence_study":
             print(f"\n{arms(document['details'])}\n\n{differences(document['details'])}")
+        if path.stem == "pinn_study":
+            for problem, held in document["details"].items():
+                print(f"\n### {problem}\n\n{schemes(held)}")
         if path.stem == "upt_study":
             for equation, held in document["details"].items():
                 print(f"\n### {equation}\n\n{ablation(held)}")
@@ -83,6 +86,18 @@ def differences(details: dict) -> str:
     return "\n".join(lines)
 
 
+def schemes(held: dict) -> str:
+    """Median [least, largest] error of each scheme, at equal steps and at equal time, and who wins."""
+    columns = {b: {r["arm"].split()[0]: r for r in t["rows"]} for b, t in held.items()}
+    first = next(iter(columns.values()))
+    heads = "".join(f" equal {budget} |" for budget in columns)
+    lines = [f"| scheme |{heads} backward passes |", "|---" * (len(columns) + 2) + "|"]
+    for name, row in first.items():
+        errors = "".join(f" {rows[name]['error']} |" for rows in columns.values())
+        lines.append(f"| {row['arm'].replace('(x', '(×')} |{errors} {row['passes']} |")
+    return "\n".join([*lines, "", *(table["winner"] for table in held.values())])
+
+
 def ablation(details: dict) -> str:
     """Mean ± deviation over seeds of each horizon and arm, the verdicts, and the baselines."""
     lines = ["| horizon | arm | " + " | ".join(ROLLOUTS.values()) + " |", "|---" * 6 + "|"]
@@ -92,7 +107,11 @@ def ablation(details: dict) -> str:
             lines.append(f"| {horizon} | `{arm}` | " + " | ".join(cells) + " |")
     for name, value in details["baselines"].items():
         lines.append(f"| | {name} | {value:.3f} | | | |")
-    effects = (f"- Horizon {h}: {held['effect']}." for h, held in details["horizons"].items())
+    effects = (
+        f"- Horizon {h}: {held['effect']}."
+        for h, held in details["horizons"].items()
+        if "effect" in held
+    )
     return "\n".join([*lines, "", *effects])
 
 
