@@ -70,12 +70,10 @@ def packages_and_smoke() -> list[str]:
 
 
 def build_wheels(session: nox.Session) -> Path:
-    """All wheels of the workspace, built once per nox run."""
+    """The source archives of the workspace, and all wheels built from those; once per nox run."""
     wheels = ROOT / ".nox" / f"wheels-{os.getpid()}"
     if not wheels.exists():
-        session.run(
-            "uv", "build", "--all-packages", "--wheel", "-q", "-o", str(wheels), external=True
-        )
+        session.run("uv", "build", "--all-packages", "-q", "-o", str(wheels), external=True)
     return wheels
 
 
@@ -189,6 +187,8 @@ def wheels(session: nox.Session) -> None:
     built = sorted(build_wheels(session).glob("*.whl"))
     for wheel in built:
         session.run("python", "-m", "nops_testing.wheels", str(wheel))
+    archives = {path.name.removesuffix(".tar.gz") for path in built[0].parent.glob("*.tar.gz")}
+    assert archives == {"-".join(path.name.split("-")[:2]) for path in built}, archives
     assert len(built) >= len(MEMBERS), built
 
 
