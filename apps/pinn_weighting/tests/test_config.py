@@ -30,6 +30,8 @@ def test_the_default_is_the_damped_wave_under_equal_init(resolved: Resolve) -> N
     assert (config.problem.name, config.weighting.kind) == ("wave_chain", "adaptive")
     assert (config.train.learning_rate, config.train.adam_eps) == (0.005, 1e-15)
     assert resolved("train", "--problem.name=poisson").settled().train.learning_rate == 0.001
+    assert config.model.energy_bound
+    assert not resolved("train", "--preset=seed_euler").model.energy_bound
 
 
 def test_the_published_commands_mean_train(resolved: Resolve) -> None:

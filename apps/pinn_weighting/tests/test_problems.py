@@ -114,13 +114,14 @@ def test_errors_are_quotients_of_sums() -> None:
 QUIET = {"points": {}, "steps_per_epoch": 100, "num_graphs": 5, "num_steps": 2}
 
 
-def chain_config(points_config: Make, **physics: Any) -> Any:
+def chain_config(points_config: Make, *, model: Any = None, **physics: Any) -> Any:
     return points_config(
         "wave_chain",
         problem=QUIET,
         physics={"n_nodes": 12, **physics},
         evaluate={},
         train={"batch_size": 4},
+        **({} if model is None else {"model": model}),
     )
 
 
@@ -213,7 +214,32 @@ def test_terms_vanish_for_the_integrator_that_they_stand_for(
 
 def test_the_radius_of_a_learned_step_is_that_of_its_matrix() -> None:
     chain = WaveChain(100, dt=0.01)
-    assert spectral_radius(Integrator(chain, "rk4"), 100) == pytest.approx(0.995013, abs=2e-6)
+    step = Integrator(chain, "rk4")
+    found = spectral_radius(step, 100, device=torch.device("cpu"))
+    assert found == pytest.approx(0.995013, abs=2e-6)
+
+
+def test_a_bound_holds_a_rollout_that_explodes_and_hides_nothing_from_training(
+    points_config: Make,
+) -> None:
+    torch.manual_seed(0)
+    free = ChainProblem(chain_config(points_config)).model()
+    bounded = {"hidden": 8, "layers": 1, "energy_bound": True}
+    problem = ChainProblem(chain_config(points_config, model=bounded))
+    held = problem.model()
+    assert held.load_state_dict(free.state_dict())
+    with torch.no_grad():
+        for parameter in (*free.parameters(), *held.parameters()):
+            parameter.mul_(30.0)  # a network that makes energy of nothing
+        push = problem.motions[1].state[:2, None, :, 2:].expand(-1, 300, -1, -1)
+        start = torch.zeros(2, 12, 2)
+        assert not free.eval().rollout(start, push).abs().max() < 1e3
+        path = held.eval().rollout(start, push).double()
+        most = 300 * 0.01 * push[:, 0, :, 0].double().norm(dim=-1)  # of the pushes' work, all modes
+        energy = 2 * problem.chain.energy(*path[:, -1].unbind(-1)) / problem.chain.dx
+        assert bool((energy.sqrt() <= most * (1 + 1e-5)).all())
+        state = problem.motions[0].state
+        assert torch.equal(held.train()(state), free.train()(state))
 
 
 def test_a_rollout_is_lost_where_it_is_further_away_than_the_truth_is_large() -> None:

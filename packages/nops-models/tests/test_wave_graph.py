@@ -119,6 +119,20 @@ def test_a_rollout_steps_its_own_states(shaken, normal):
         assert_close(path[:, time], now)
 
 
+def test_a_limit_judges_every_step_and_leaves_the_free_one(shaken, normal):
+    start, force = normal(4, 2, 6, 2), normal(5, 2, 3, 6, 1)
+    limit = lambda state, after: after.clamp(-0.1, 0.1) + state[..., 2:]  # noqa: E731
+    free, held = small(shaken), small(shaken, limit=limit)
+    held.load_state_dict(free.state_dict())
+    state = torch.cat([start, force[:, 0]], dim=-1)
+    assert torch.equal(held.free_step(state), free(state))
+    assert torch.equal(held(state), limit(state, free(state)))
+    path = held.rollout(start, force)
+    now = torch.cat([path[:, 1], force[:, 2]], dim=-1)
+    assert torch.equal(path[:, 2], limit(now, free(now)))
+    assert torch.equal(held.train()(state), free(state))  # the loss sees what the network makes
+
+
 def test_features_are_skipped_and_dropped_only_where_told(shaken, normal):
     state = normal(6, 1, 6, 3)
     plain, skipping = small(shaken, skip=False), small(shaken)

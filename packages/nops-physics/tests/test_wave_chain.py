@@ -155,6 +155,64 @@ class TestEnergy:
         assert bool((energy.diff() <= 0).all())
 
 
+class TestBound:
+    def test_by_hand(self):
+        """Three nodes, dx = 1/2: one mode, w^2 = (4 sin 45)^2 = 8, which is its node alone."""
+        chain = WaveChain(3)
+        (zero, one), push = torch.tensor([[0.0, 0, 0], [0, 1, 0]]).double(), torch.tensor(100.0)
+        rest = {"u": zero, "v": one}  # of size 1; the step makes sqrt(1 + 8) = 3
+        assert_close(chain.bound_energy(one, one, **rest), (one / 3, one / 3))
+        assert_close(chain.bound_energy(one, one, **rest, f=push), (2 * one / 3, 2 * one / 3))
+        assert_close(chain.bound_energy(one, one, **rest, f=-2 * push), (one, one))
+        assert_close(chain.bound_energy(zero, -one, **rest), (zero, -one))
+
+    @given(seed=st.integers(0, 2**31 - 1), k=st.floats(0, 5), c=st.floats(0.3, 3))
+    def test_a_true_step_is_left_as_it_is(self, seed, k, c):
+        """The exact one, and those of integrators that never give energy, under a push too."""
+        chain = WaveChain(20, k=k, c=c, dt=0.01)
+        u, v, f = torch.randn(3, 20, generator=torch.Generator().manual_seed(seed)).double()
+        exact = chain.expm(u, v, t=0.01)
+        assert_close(chain.bound_energy(*exact, u=u, v=v), exact, rtol=1e-11, atol=1e-11)
+        for scheme in ("rk4", "trapezoidal"):
+            found = chain.step(u, v, f, scheme=scheme)
+            assert_close(chain.bound_energy(*found, u=u, v=v, f=f), found, rtol=1e-9, atol=1e-9)
+
+    def test_a_rollout_that_explodes_is_held(self):
+        """Forward Euler for 10 s: no mode passes what the pushes gave it, and rest stays rest."""
+        push = GaussianForce(location=0.3, time=1.0)
+        state = torch.zeros(2, 100, dtype=torch.float64)
+        number = torch.arange(1, 99, dtype=torch.float64)[:, None]
+        sines = torch.sin(math.pi * number * CHAIN.x) * math.sqrt(2 / 99)
+        given = torch.zeros(98, dtype=torch.float64)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            for index in range(1000):
+                f = push(CHAIN.x, index * 0.01)
+                u, v = state
+                step = CHAIN.step(u, v, f, scheme="euler")
+                state = torch.stack(CHAIN.bound_energy(*step, u=u, v=v, f=f))
+                given += 0.01 * (sines @ f).abs()
+        sizes = ((sines @ state[1]).square() + CHAIN._squared * (sines @ state[0]).square()).sqrt()
+        assert bool(
+            (sizes <= given + 1e-9).all()
+        )  # rounding, 1000 times with frequencies up to 198
+        assert sizes.max() > 0.1 * given.max()  # and is not held at 0
+        still = CHAIN.bound_energy(f, f, u=0 * f, v=0 * f)
+        assert max(part.abs().max() for part in still) < 1e-100
+
+    def test_type_shape_and_gradients(self):
+        u, v, f, up, vp = torch.randn(5, 2, 6, generator=torch.Generator().manual_seed(0))
+        chain = WaveChain(6)
+        found = chain.bound_energy(up, vp, u=u, v=v, f=f)
+        assert [(part.dtype, part.shape) for part in found] == [(torch.float32, (2, 6))] * 2
+        tensors = [part.double().requires_grad_() for part in (up, vp, u, v, f)]
+        of = lambda a, b, u, v, f: torch.cat(chain.bound_energy(a, b, u=u, v=v, f=f))  # noqa: E731
+        assert torch.autograd.gradcheck(of, tensors)
+        rest = torch.zeros(6, dtype=torch.float64, requires_grad=True)
+        sum(part.sum() for part in of(rest, rest, rest, rest, rest).unbind()).backward()
+        assert bool(rest.grad.isfinite().all())
+
+
 class TestSteps:
     def test_ends_are_held_whatever_they_hold(self):
         u, v = random_state(CHAIN, 4)

@@ -109,6 +109,26 @@ def test_the_order_of_terms_does_not_matter(order, strategy, mode):
         assert found == pytest.approx(one.update(epoch, losses), rel=1e-12)
 
 
+@given(
+    scale=st.floats(1e-3, 1e3),
+    strategy=st.sampled_from(["equal_init", "equal_init_ema", "ema"]),
+    mode=st.sampled_from(["mean", "unit"]),
+)
+def test_losses_times_c_have_weights_over_c_under_unit_and_the_same_under_mean(
+    scale, strategy, mode
+):
+    """Over several updates; "ema" comes from its initial weights, which are divided as well."""
+    power = -1 if mode == "unit" else 0
+    options = {"strategy": strategy, "normalize": mode, "eps": 0.0}
+    options |= {"min_weight": 0.0, "max_weight": 1e12}
+    one = run(SERIES, **options)
+    scaled = [{name: scale * value for name, value in losses.items()} for losses in SERIES]
+    start = dict.fromkeys(PAIR, scale**power)
+    other = run(scaled, initial_weights=start, **options)
+    for found, expected in zip(other, one, strict=True):
+        assert found == pytest.approx([w * scale**power for w in expected], rel=1e-9)
+
+
 def test_a_period_counts_updates_from_the_first_and_the_average_follows_all():
     losses = [{"a": 1.0 / (i + 1), "b": 1.0} for i in range(7)]
     made = AdaptiveLossWeights(PAIR, strategy="equal_init_ema", update_every=3)

@@ -118,21 +118,24 @@ def test_imtl_g_has_equal_projections_and_configs_line(toy, seed, m):
 
 def shortest(rows):
     """The shortest mix, by trying each set of rows that may take part."""
-    best = math.inf
+    mixes = []
     for size in range(1, len(rows) + 1):
         for chosen in itertools.combinations(range(len(rows)), size):
             part = rows[list(chosen)]
             w = torch.linalg.lstsq(part @ part.T, torch.ones(size, 1, dtype=torch.float64)).solution
             if (w > 0).all():
-                best = min(best, (w[:, 0] / w.sum() @ part).norm().item())
-    return best
+                mixes.append(w[:, 0] / w.sum() @ part)
+    return min(mixes, key=torch.norm)
 
 
 @given(seed=seeds, m=st.integers(2, 5))
 def test_mgda_is_the_shortest_mix(toy, seed, m):
     rows = random_rows(seed, m, 6, scales=(1, 1e3))
     found = joined(MGDA, toy, rows.tolist())
-    assert found.norm().item() == pytest.approx(shortest(rows), rel=1e-9)
+    expected = shortest(rows)
+    assert found.norm().item() == pytest.approx(expected.norm().item(), rel=1e-9)
+    # there is one shortest mix: its parts as well, in units of the longest row
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9 * rows.norm(dim=1).max().item())
     assert (rows @ found).min() >= found @ found * (1 - 1e-6)
 
 
@@ -160,6 +163,39 @@ def test_upgrad_conflicts_with_none_and_moves_no_more_than_it_must(toy, seed, m)
     found = joined(UPGrad, toy, rows.tolist())
     products = rows @ found / rows.norm(dim=1) / found.norm()
     assert products.min() > -1e-6
+
+
+def moved_up(gram, lower):
+    """The v of least vᵀGv with v ⪰ lower, by trying each set of entries that may stay at their limits."""
+    m, best = len(gram), (math.inf, lower)
+    for size in range(m + 1):
+        for held in itertools.combinations(range(m), size):
+            free = [i for i in range(m) if i not in held]
+            v = lower.clone()
+            if free:
+                right = -gram[free][:, list(held)] @ lower[list(held)]
+                v[free] = torch.linalg.solve(gram[free][:, free], right)
+            if (v >= lower - 1e-12 * v.abs().max()).all():
+                best = min(best, ((v @ gram @ v).item(), v), key=lambda pair: pair[0])
+    return best[1]
+
+
+@given(seed=seeds, m=st.integers(2, 4))
+def test_upgrad_is_the_mean_of_the_least_moves_of_each(toy, seed, m):
+    """With its conditions of Karush, Kuhn and Tucker on the Gram matrix as it is, rows of any length."""
+    rows = random_rows(seed, m, 8, scales=(1e-2, 1e3))
+    gram = rows @ rows.T
+    expected = torch.zeros(8, dtype=torch.float64)
+    for lower in torch.eye(m, dtype=torch.float64) / m:
+        v = moved_up(gram, lower)
+        lengths = rows.norm(dim=1)
+        slope = (gram @ v) / lengths / (rows.T @ v).norm()
+        assert (v >= lower - 1e-9).all()
+        assert slope.min() > -1e-7
+        assert ((v - lower) * lengths * slope / (v * lengths).abs().max()).abs().max() < 1e-7
+        expected += rows.T @ v
+    found = joined(UPGrad, toy, rows.tolist())
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-7 * expected.norm().item())
 
 
 @given(seed=seeds, m=st.integers(2, 5))

@@ -124,6 +124,40 @@ def test_the_draw_depends_on_seed_and_count_alone_and_is_uniform():
     assert uniform(0, 1) == 0.4129084613219064  # printf 0:1 | b2sum -l 56, without its last 3 bits
 
 
+OTHERS = {
+    "SoftAdapt": SoftAdapt,
+    "difference": lambda n: SoftAdapt(n, variant="difference"),
+    "ReLoBRaLo": lambda n: ReLoBRaLo(n, alpha=0.7, beta=0.5),
+    "dwa": DynamicWeightAverage,
+    "variance": VarianceWeights,
+}
+
+
+def noisy(seed, count=6):
+    draw = random.Random(seed)
+    return [{name: draw.uniform(0.5, 2.0) for name in TRIO} for _ in range(count)]
+
+
+@pytest.mark.parametrize("make", OTHERS.values(), ids=OTHERS)
+@given(order=st.permutations(TRIO), seed=st.integers(0, 99))
+def test_the_order_of_terms_does_not_matter(make, order, seed):
+    one, other = make(TRIO), make(order)
+    for step, losses in enumerate(noisy(seed)):
+        shown = {name: losses[name] for name in order}
+        assert other.update(step, shown) == pytest.approx(one.update(step, losses), rel=1e-12)
+    assert len(set(one.get_weights().values())) == 3
+
+
+@pytest.mark.parametrize("name", [name for name in OTHERS if name != "difference"])
+@given(scale=st.floats(1e-3, 1e3), seed=st.integers(0, 99))
+def test_a_unit_common_to_all_terms_does_not_matter(name, scale, seed):
+    """Their epsilons are 1e-8 and less of the losses here."""
+    series = noisy(seed)
+    scaled = [{name: scale * value for name, value in one.items()} for one in series]
+    found, again = (feed(OTHERS[name](TRIO), one)[-1] for one in (series, scaled))
+    assert again == pytest.approx(found, rel=1e-3)
+
+
 def test_epochs_are_averaged_and_take_effect_when_the_number_rises():
     made = DynamicWeightAverage(TRIO)
     for epoch, means in enumerate(TWO):

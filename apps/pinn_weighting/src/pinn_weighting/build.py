@@ -11,7 +11,15 @@ from nops_schedules import warmup_cosine
 from nops_train import BatchSource, InputError, ListSource, join_world, make_learning_rate
 from torch import Tensor, nn
 
-from pinn_weighting.chain import Motions, NoisyMotions, divisors, draw_motions, make_chain, units
+from pinn_weighting.chain import (
+    EnergyBound,
+    Motions,
+    NoisyMotions,
+    divisors,
+    draw_motions,
+    make_chain,
+    units,
+)
 from pinn_weighting.config import ModelConfig, PinnConfig
 from pinn_weighting.equations import Equation, make_equation
 from pinn_weighting.points import Collocation, grid_points, read_reference, valid_points
@@ -142,6 +150,7 @@ class ChainProblem:
             scales=scales,
             gains=gains,
             increments=increments,
+            limit=EnergyBound(self.chain) if model.energy_bound else None,
         )
 
     def task(self, model: nn.Module, chosen: Chosen) -> ChainTask:

@@ -160,6 +160,23 @@ def units(
     return gains, (physics.dt * of_v, physics.dt * rate)
 
 
+@dataclass(frozen=True)
+class EnergyBound:
+    """Holds each mode of a step to the energy that it had and that the push can have given.
+
+    Attributes:
+        chain: Whose modes they are.
+    """
+
+    chain: WaveChain
+
+    def __call__(self, state: Tensor, after: Tensor) -> Tensor:
+        """The next u, v `[…, node, 2]` of a state u, v, f `[…, node, 3]`."""
+        u, v, f = state.unbind(-1)
+        held = self.chain.bound_energy(*after.unbind(-1), u=u, v=v, f=f)
+        return torch.stack(held, dim=-1)
+
+
 def rollout_force(chain: WaveChain, section: ForceConfig) -> Callable[[Tensor, float], Tensor]:
     """The pushes of the test rollout at positions and a time; none where the section has none."""
     pushes = [

@@ -114,6 +114,11 @@ class ModelConfig(Config):
     )
     skip: bool = Field(default=True, description="Add a graph layer's input to its output.")
     residual: bool = Field(default=True, description="Predict the increment of a step.")
+    energy_bound: bool = Field(
+        default=False,
+        description="Outside of training, let no mode of the chain gain more energy in a step than "
+        "the push can give.",
+    )
     scaling: Literal["fixed", "standard", "minmax"] = Field(
         default="fixed",
         description="Divisors inside: fixed, standard deviations, or largest values.",

@@ -1,7 +1,7 @@
 """What a trained network is worth, and what its report draws."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -111,7 +111,7 @@ def _of_chain(
         "u_mae": float(away[..., 0].abs().mean()),
         "v_mae": float(away[..., 1].abs().mean()),
         "first_step_above_1": first_lost(own[..., 0], true[..., 0]),
-        "spectral_radius": spectral_radius(model, config.physics.n_nodes),
+        "spectral_radius": spectral_radius(model.free_step, config.physics.n_nodes, device=device),
     }
     stride = max(1, len(true) // FRAMES_SHOWN)
     shown = [x[::stride, :, :1].transpose(0, 1) for x in (own, true)]
@@ -149,14 +149,15 @@ def first_lost(own: Tensor, true: Tensor) -> float:
     return float(lost.nonzero()[0, 0]) + 1 if bool(lost.any()) else math.inf
 
 
-def spectral_radius(model: nn.Module, nodes: int) -> float:
-    """Largest |eigenvalue| of the learned step's derivative at rest, on the inner nodes."""
-    device = next(model.parameters()).device
+def spectral_radius(
+    make_step: Callable[[Tensor], Tensor], nodes: int, *, device: torch.device
+) -> float:
+    """Largest |eigenvalue| of a learned step's derivative at rest, on the inner nodes."""
 
     def step(inner: Tensor) -> Tensor:
         state = torch.nn.functional.pad(inner.reshape(2, nodes - 2), (1, 1))
         whole = torch.cat([state, torch.zeros_like(state[:1])])
-        return model(whole.T[None])[0].T[:, 1:-1].flatten()
+        return make_step(whole.T[None])[0].T[:, 1:-1].flatten()
 
     rest = torch.zeros(2 * (nodes - 2), device=device)
     with torch.enable_grad():

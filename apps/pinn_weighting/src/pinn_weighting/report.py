@@ -62,7 +62,8 @@ def _verdict(report: Report, config: PinnConfig, evaluation: Evaluation) -> None
         level="good" if held and error < DOING_NOTHING else "warning",
         details=[
             f"Spectral radius of the learned step at rest {radius:.5f}; of {config.physics.scheme} "
-            f"{integrator:.5f}. Above 1 small errors grow from step to step.",
+            f"{integrator:.5f}. Above 1 small errors grow from step to step"
+            + (", were it not for the energy bound." if config.model.energy_bound else "."),
             "Doing nothing misses the increment by 100 %.",
             *([] if held else [remedy(config)]),
         ],
@@ -71,6 +72,11 @@ def _verdict(report: Report, config: PinnConfig, evaluation: Evaluation) -> None
 
 def remedy(config: PinnConfig) -> str:
     """What to change where a rollout is lost."""
+    if not config.model.energy_bound:
+        return (
+            "Remedy: model.energy_bound, under which no mode gains more than the push gives; it "
+            "changes no training."
+        )
     if not config.problem.noise:
         return "Remedy: problem.noise, which shows the network the short waves of its own errors."
     return "Remedy: more epochs, or more of problem.noise."

@@ -1,6 +1,7 @@
 """A graph network that steps a field on the nodes of a chain, in plain tensors."""
 
 import itertools
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int
@@ -41,6 +42,9 @@ class WaveGraphNet(nn.Module):
             difference: it is not stepped, and its one neighbour is no curvature.
         increments: What an output of 1 adds to each stepped feature, in its unit; None: its divisor. A
             time step times the size of its rate makes all outputs of one size. `residual` alone uses it.
+        limit: Called with a state and the next one that the network made of it; gives the next one that
+            counts. Not in training, where it would hide from the loss what it corrects. None: as the
+            network made it.
 
     Raises:
         ValueError: If a size, choice or length makes no sense.
@@ -69,6 +73,7 @@ class WaveGraphNet(nn.Module):
         scales: tuple[float, ...] = (0.08, 0.16, 6.0),
         gains: tuple[float, ...] = (100.0, 100.0, 1.0),
         increments: tuple[float, ...] | None = None,
+        limit: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
         check_choice("conv", conv, CONVOLUTIONS)
@@ -77,7 +82,7 @@ class WaveGraphNet(nn.Module):
         _check_lengths(in_features, scales=scales, gains=gains)
         increments = scales[:out_features] if increments is None else increments
         _check_lengths(out_features, increments=increments)
-        self.conv, self.skip, self.residual = conv, skip, residual
+        self.conv, self.skip, self.residual, self.limit = conv, skip, residual, limit
         self.in_features, self.out_features = in_features, out_features
         seen = 1 if conv == "gcn" else 2
         widths = [in_features, *[hidden] * layers]
@@ -105,6 +110,15 @@ class WaveGraphNet(nn.Module):
         Raises:
             ValueError: If the state has another number of features, or fewer than two nodes.
         """
+        after = self.free_step(state, edge_index)
+        return after if self.limit is None or self.training else self.limit(state, after)
+
+    def free_step(
+        self,
+        state: Float[Tensor, "batch node features"],
+        edge_index: Int[Tensor, "2 edge"] | None = None,
+    ) -> Float[Tensor, "batch node stepped"]:
+        """One step as the network makes it, without `limit`; else as `forward`."""
         if state.shape[-1] != self.in_features or state.shape[-2] < 2:
             raise ValueError(
                 f"state must be [batch, 2 nodes or more, {self.in_features}], got {tuple(state.shape)}."

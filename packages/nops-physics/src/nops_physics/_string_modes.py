@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 NEAR = 1e-4  # below this angle sin(a)/a comes from its series, to rounding
+NOTHING = 1e-300  # squared size that counts as 0, where a root has no slope
 
 
 def mode_response(squared: Tensor, damping: float, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,6 +30,25 @@ def mode_response(squared: Tensor, damping: float, t: Tensor) -> tuple[Tensor, T
     together = torch.exp(-damping / 2 * t) * t * (1 - angle.square() / 6)
     second = torch.where(near, together, apart).real
     return (forth + back).real / 2 + damping / 2 * second, second
+
+
+def hold_modes(after: Tensor, before: Tensor, *, work: Tensor, squared: Tensor) -> Tensor:
+    """Modes (u, v) after a step, scaled back where they are larger than before it and `work` together.
+
+    The size of a mode is sqrt(v^2 + squared u^2), the root of twice its energy per mass.
+
+    Args:
+        after: `[2, *batch, mode]`, float64.
+        before: The same before the step.
+        work: What the push can add to the size, at least 0, `[*batch, mode]`.
+        squared: Squared frequency of each mode, `[mode]`.
+    """
+
+    def size(modes: Tensor) -> Tensor:
+        return (modes[1].square() + squared * modes[0].square()).clamp(min=NOTHING).sqrt()
+
+    most, found = size(before) + work, size(after)
+    return after * torch.where(found > most, most / found, torch.ones_like(found))
 
 
 def standing_wave(

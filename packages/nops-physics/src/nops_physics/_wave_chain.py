@@ -13,7 +13,7 @@ from torch import Tensor
 from nops_physics._domain import check_positive
 from nops_physics._runge_kutta import runge_kutta_4
 from nops_physics._seeds import generator_of
-from nops_physics._string_modes import mode_response, standing_wave
+from nops_physics._string_modes import hold_modes, mode_response, standing_wave
 from nops_physics._wave_samples import GaussianForce, WaveSamples, draw_samples
 from nops_physics._wave_stability import ROUNDING, check_scheme, spectral_radius, stable_step
 
@@ -161,6 +161,35 @@ class WaveChain:
             frames.append(state)
         trajectory = torch.stack(frames, dim=-2).to(u.dtype)
         return trajectory[0], trajectory[1]
+
+    def bound_energy(
+        self,
+        u_next: Float[Tensor, "*batch node"],
+        v_next: Float[Tensor, "*batch node"],
+        *,
+        u: Float[Tensor, "*batch node"],
+        v: Float[Tensor, "*batch node"],
+        f: float | Float[Tensor, "..."] = 0.0,
+    ) -> tuple[Float[Tensor, "*batch node"], Float[Tensor, "*batch node"]]:
+        """A step made by anyone, no mode with more energy than it had and the push can have given.
+
+        For mode n of frequency w_n the equation has d/dt sqrt(v_n^2 + w_n^2 u_n^2) <= |f_n|; a mode that
+        is larger after the step is scaled back to that, every other one is left as it is. So no
+        rollout can grow without a push, whoever makes the steps.
+
+        Args:
+            u_next: Displacement after the step.
+            v_next: Velocity after the step.
+            u: Displacement before it.
+            v: Velocity before it.
+            f: Force per mass, which broadcasts against the state; frozen in the step.
+        """
+        sines = self._sines.to(u.device)
+        before, after = (self._state(*y)[..., 1:-1] @ sines for y in ((u, v), (u_next, v_next)))
+        work = self.dt * (self._force(f, u)[..., 1:-1] @ sines).abs()
+        held = hold_modes(after, before, work=work, squared=self._squared.to(u.device))
+        state = torch.nn.functional.pad(held @ sines, (1, 1)).to(u_next.dtype)
+        return state[0], state[1]
 
     # ---- stability ----
 

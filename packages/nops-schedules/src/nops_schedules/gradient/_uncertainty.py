@@ -138,10 +138,12 @@ class UncertaintyWeights:
         A term that is missing or not finite keeps its s.
 
         Raises:
+            KeyError: If one is no term of this weighting.
             ValueError: If a term is negative.
         """
         if split != "train":
             return
+        check_known(values, self.terms)
         for name, s in self._scales.items():
             value = float(values.get(name, math.nan))
             if value < 0:
