@@ -28,6 +28,7 @@ from nops_physics._initial import (
 )
 from nops_physics._mixture import DEFAULT_KINDS, initial_mixture
 from nops_physics._mogi import Mogi
+from nops_physics._navier_stokes import NavierStokes2D
 from nops_physics._okada import Okada
 from nops_physics._periodic_flow import Budget, PeriodicFlow
 from nops_physics._plates import LeafOptics
@@ -43,6 +44,7 @@ from nops_physics._stations import line_of_sight, network_modes, sunflower_stati
 from nops_physics._taylor_green import TaylorGreen, taylor_green_exact
 from nops_physics._time_series import AdvectionDiffusion, Pendulum
 from nops_physics._wave_chain import WaveChain
+from nops_physics._wave_equation import WaveEquation2D
 from nops_physics._wave_samples import GaussianForce, WaveSamples
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "KovasznayExact",
     "LeafOptics",
     "Mogi",
+    "NavierStokes2D",
     "Okada",
     "Parameter",
     "Pendulum",
@@ -83,6 +86,7 @@ __all__ = [
     "SpectraNotFound",
     "TaylorGreen",
     "WaveChain",
+    "WaveEquation2D",
     "WaveExact",
     "WaveSamples",
     "allen_cahn_reference",
