@@ -5,7 +5,8 @@ from importlib.resources import files
 import pytest
 import yaml
 from noa.cli import app
-from noa.config import NoaConfig
+from noa.config import SHORT_NAMES, NoaConfig
+from nops_physics import DOMAIN_NAMES
 from nops_train import parse_config, resolve_call
 
 PRESETS = sorted(f.name for f in (files("noa") / "configs").iterdir() if f.name.endswith(".yaml"))
@@ -72,9 +73,23 @@ def test_checkpoint_dir_is_the_folder_of_runs():
     assert str(call.folder) == "checkpoints/noa/default"
 
 
-@pytest.mark.parametrize("short", ["rd", "reaction_diffusion", "gray_scott"])
-def test_short_names_of_the_domain(short):
-    assert resolved("--data.domain", short).data.domain == "gray_scott"
+@pytest.mark.parametrize(
+    ("short", "name"),
+    [
+        ("rd", "gray_scott"),
+        ("reaction_diffusion", "gray_scott"),
+        ("gray_scott", "gray_scott"),
+        ("waves", "wave"),
+        ("fluids", "navier_stokes"),
+    ],
+)
+def test_short_names_of_the_domain(short, name):
+    assert resolved("--data.domain", short).data.domain == name
+
+
+def test_the_short_names_are_those_of_the_solvers():
+    known = {name: long for name, long in DOMAIN_NAMES.items() if name != long}
+    assert known == SHORT_NAMES
 
 
 def test_lead_times_are_powers_of_two_and_the_last():

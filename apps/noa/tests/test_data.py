@@ -2,14 +2,15 @@
 
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import h5py
 import noa.build
 import pytest
 import torch
 from noa.build import open_bundle
-from noa.cli import main
-from noa.config import NoaConfig
+from noa.cli import infer_preset, main
+from noa.config import DomainName, NoaConfig
 from noa.generation import make_plan
 from nops_data import WellReader, WellWriter
 from nops_physics import GrayScott
@@ -47,7 +48,7 @@ def test_verify_finds_a_changed_value(data_folder, tmp_path, capsys):
     assert "sample 1" in message
 
 
-@pytest.mark.parametrize("domain", ["random_conv", "heat", "gray_scott"])
+@pytest.mark.parametrize("domain", get_args(DomainName))
 def test_every_domain_has_a_plan(domain):
     values = {"data": {"domain": domain, "num_train": 3, "num_valid": 2, "num_test": 2}}
     plan = make_plan(parse_config(NoaConfig, values, source="test"))
@@ -123,3 +124,15 @@ def test_validation_sees_every_trajectory_once_on_any_number_of_ranks(
 def test_more_ranks_than_validation_trajectories_are_refused(data_folder, monkeypatch):
     with pytest.raises(InputError, match=r"data.num_valid = 3 for 4 ranks, expected one each"):
         bundle_of(data_folder, monkeypatch, rank=0, size=4)
+
+
+@pytest.mark.parametrize("name", ["wave", "navier_stokes"])
+def test_a_generated_folder_says_which_preset_and_replays(name, tmp_path):
+    folder = tmp_path / "data"
+    sizes = ["--data.num_train=2", "--data.num_valid=1", "--data.num_test=1"]
+    sizes += ["--data.num_steps=4", "--data.shape=8,8"]
+    assert main(["generate", f"--preset={name}", f"--data={folder}", *sizes]) == 0
+    assert main(["generate", "--verify", f"--data={folder}"]) == 0
+    found = infer_preset(str(folder))
+    assert found is not None
+    assert found[0] == name

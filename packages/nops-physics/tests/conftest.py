@@ -12,8 +12,10 @@ from nops_physics import (
     DiffusionReaction2D,
     GrayScott,
     Heat,
+    NavierStokes2D,
     RandomConvOperator,
     Spectra,
+    WaveEquation2D,
     load_spectra,
 )
 
@@ -29,8 +31,12 @@ DOMAINS = {
     "gray_scott_odd": GrayScott(shape=(9, 15)),
     "heat": Heat(shape=(32, 32)),
     "heat_odd": Heat(shape=(7, 9, 5)),
+    "navier_stokes": NavierStokes2D(shape=(32, 32)),
+    "navier_stokes_odd": NavierStokes2D(shape=(9, 14), peak_wavenumber=1.5),
     "random_conv": RandomConvOperator(shape=(32, 32)),
     "random_conv_odd": RandomConvOperator(shape=(17, 23), channels=2, weight_seed=3),
+    "wave": WaveEquation2D(shape=(32, 32)),
+    "wave_odd": WaveEquation2D(shape=(9, 7), length=2.0),
 }
 
 

@@ -21,8 +21,10 @@ from nops_physics import (
     Domain,
     GrayScott,
     Heat,
+    NavierStokes2D,
     Parameter,
     RandomConvOperator,
+    WaveEquation2D,
     derive_seed,
     make_domain,
     physical_parameters,
@@ -113,6 +115,7 @@ def test_a_pickled_domain_is_the_same_domain(domain):
 def test_checksums_are_equal_in_a_fresh_process_with_more_threads():
     cases = [("gray_scott", (32, 32)), ("heat", (9, 7)), ("random_conv", (32, 32))]
     cases.append(("random_conv", (19, 18)))
+    cases += [("navier_stokes", (16, 16)), ("navier_stokes", (9, 14)), ("wave", (9, 7))]
     cases += [("advection", (21,)), ("burgers", (255,)), ("diffusion_reaction", (9, 14))]
     here = []
     for name, shape in cases:
@@ -232,7 +235,9 @@ def test_ranges_are_those_of_the_documentation():
             DiffusionReaction2D((8, 8)),
             GrayScott(),
             Heat(),
+            NavierStokes2D(),
             RandomConvOperator(),
+            WaveEquation2D(),
         )
         for p in cls.parameters
     }
@@ -246,10 +251,13 @@ def test_ranges_are_those_of_the_documentation():
         ("gray_scott", "feed"): (0.02, 0.06, "linear"),
         ("gray_scott", "kill"): (0.05, 0.065, "linear"),
         ("heat", "viscosity"): (1e-3, 1e-2, "linear"),
+        ("navier_stokes", "reynolds"): (10.0, 1000.0, "log"),
         ("random_conv", "mix"): (0.0, 1.0, "linear"),
         ("random_conv", "gain"): (0.7, 2.0, "log"),
         ("random_conv", "rate"): (0.02, 0.08, "log"),
         ("random_conv", "blur"): (0.0, 0.005, "linear"),
+        ("wave", "damping"): (0.0, 2.0, "linear"),
+        ("wave", "speed"): (0.5, 1.5, "linear"),
     }
 
 
@@ -303,6 +311,10 @@ def test_sobol_refuses_nonsense(change):
         ("heat", Heat),
         ("random_conv", RandomConvOperator),
         ("diffusion_reaction", DiffusionReaction2D),
+        ("fluids", NavierStokes2D),
+        ("navier_stokes", NavierStokes2D),
+        ("wave", WaveEquation2D),
+        ("waves", WaveEquation2D),
     ],
 )
 def test_names(name, cls):
@@ -333,7 +345,7 @@ def test_unknown_names_and_options_say_the_nearest():
     with pytest.raises(ValueError, match=r"'gray_scot'; did you mean 'gray_scott'\?"):
         make_domain("gray_scot", shape=(8, 8))
     with pytest.raises(
-        ValueError, match="known: advection, allen_cahn, burgers, diffusion_reaction, gray_scott"
+        ValueError, match="known: advection, allen_cahn, burgers, diffusion_reaction, fluids"
     ):
         make_domain("qqq", shape=(8, 8))
     with pytest.raises(ValueError, match="'weight_sed' of random_conv; did you mean 'weight_seed'"):

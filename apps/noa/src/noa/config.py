@@ -6,9 +6,14 @@ from nops_schedules import make_weighting
 from nops_train import Config, ConstantConfig, DataConfig, TrainConfig, WeightingConfig
 from pydantic import Field, field_validator, model_validator
 
-DomainName = Literal["gray_scott", "random_conv", "heat"]
+DomainName = Literal["gray_scott", "random_conv", "heat", "wave", "navier_stokes"]
 MOST_CHANNELS, MOST_BLOCKS = 4096, 256  # beyond any device: a slip, told before it is built
-SHORT_NAMES = {"rd": "gray_scott", "reaction_diffusion": "gray_scott"}
+SHORT_NAMES = {
+    "rd": "gray_scott",
+    "reaction_diffusion": "gray_scott",
+    "waves": "wave",
+    "fluids": "navier_stokes",
+}
 
 
 class NoaDataConfig(DataConfig):

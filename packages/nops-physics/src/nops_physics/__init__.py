@@ -9,6 +9,7 @@ read nor changed.
 from nops_physics._advection import Advection1D
 from nops_physics._allen_cahn import AllenCahn1D, allen_cahn_reference
 from nops_physics._burgers import Burgers1D
+from nops_physics._cno_replayer import CNOReplayer
 from nops_physics._coarsen import coarsen
 from nops_physics._cole_hopf import BurgersColeHopf, ColeHopf
 from nops_physics._darcy import Darcy2D, darcy_pressure
@@ -28,12 +29,15 @@ from nops_physics._initial import (
 )
 from nops_physics._mixture import DEFAULT_KINDS, initial_mixture
 from nops_physics._mogi import Mogi
+from nops_physics._navier_stokes import NavierStokes2D
 from nops_physics._okada import Okada
 from nops_physics._periodic_flow import Budget, PeriodicFlow
 from nops_physics._plates import LeafOptics
 from nops_physics._prospect import Prospect
-from nops_physics._random_conv import RandomConvOperator, SmoothSpec
+from nops_physics._random_conv import RandomConvOperator
 from nops_physics._random_field import random_field
+from nops_physics._random_smooth import SmoothSpec
+from nops_physics._random_stack import StackSpec
 from nops_physics._registry import DOMAIN_NAMES, make_domain
 from nops_physics._sampling import sobol_parameters
 from nops_physics._seeds import derive_seed
@@ -43,6 +47,7 @@ from nops_physics._stations import line_of_sight, network_modes, sunflower_stati
 from nops_physics._taylor_green import TaylorGreen, taylor_green_exact
 from nops_physics._time_series import AdvectionDiffusion, Pendulum
 from nops_physics._wave_chain import WaveChain
+from nops_physics._wave_equation import WaveEquation2D
 from nops_physics._wave_samples import GaussianForce, WaveSamples
 
 __all__ = [
@@ -54,6 +59,7 @@ __all__ = [
     "Budget",
     "Burgers1D",
     "BurgersColeHopf",
+    "CNOReplayer",
     "CanopyLayer",
     "ColeHopf",
     "Darcy2D",
@@ -70,6 +76,7 @@ __all__ = [
     "KovasznayExact",
     "LeafOptics",
     "Mogi",
+    "NavierStokes2D",
     "Okada",
     "Parameter",
     "Pendulum",
@@ -81,8 +88,10 @@ __all__ = [
     "SmoothSpec",
     "Spectra",
     "SpectraNotFound",
+    "StackSpec",
     "TaylorGreen",
     "WaveChain",
+    "WaveEquation2D",
     "WaveExact",
     "WaveSamples",
     "allen_cahn_reference",

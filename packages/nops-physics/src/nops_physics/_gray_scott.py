@@ -13,7 +13,7 @@ from nops_physics._domain import Parameter
 from nops_physics._field_solver import FieldSolver, advance_through
 from nops_physics._initial import gaussian_profiles
 from nops_physics._runge_kutta import runge_kutta_4
-from nops_physics._spectral import check_shape, grid_dims, squared_cycles
+from nops_physics._spectral import check_shape, corners, grid_dims, squared_cycles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +96,7 @@ class GrayScott(FieldSolver):
     @property
     def positions(self) -> Float[Tensor, "point axis"]:
         """First corners of the cells, last axis fastest, in the unit of length, float64."""
-        axes = [torch.arange(side, dtype=torch.float64) * self.cell for side in self.shape]
-        return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)
+        return corners(self.shape, self.lengths)
 
     def initial_kinds(self, n: int, *, seed: int | Sequence[int]) -> list[str]:
         """Every field is of the kind `bumps`."""

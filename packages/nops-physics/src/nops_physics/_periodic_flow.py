@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nops_physics._domain import by_chunks, check_finite, check_state, check_times
-from nops_physics._random_field import random_field
 from nops_physics._seeds import sample_generators
 from nops_physics._spectral import check_shape
 from nops_physics._vorticity import VorticityCore, largest_kept
+from nops_physics._vorticity_steps import advance_stably, random_vorticity
 
 TIME_ROUNDING = 1e-4  # frames 0.24 apart at t = 24, in float32, are 1e-5 of it off
 
@@ -108,16 +108,15 @@ class PeriodicFlow(abc.ABC):
                 f"{self.name}: rms_vorticity needs to be positive, got {rms_vorticity}"
             )
         drawn = [
-            random_field(
-                lambda k: (k / peak_wavenumber) ** 6 * torch.exp(-2 * (k / peak_wavenumber) ** 2),
-                shape=(self.resolution, self.resolution),
-                amplitude="gaussian",
+            random_vorticity(
+                self._core,
+                peak_wavenumber=peak_wavenumber,
+                rms_vorticity=rms_vorticity,
                 generator=generator,
             )
             for generator in sample_generators(n, seed)
         ]
-        field = torch.stack([self._core.field(self._kept(single)) for single in drawn])
-        return field * (rms_vorticity / field.square().mean((-2, -1), keepdim=True).sqrt())
+        return torch.stack(drawn)
 
     def velocity(
         self, vorticity: Float[Tensor, "*batch 1 height width"]
@@ -252,6 +251,10 @@ class PeriodicFlow(abc.ABC):
             device=torch.device(self.device),
         )
 
+    @property
+    def _damping(self) -> Tensor:
+        return self.viscosity * self._core.squared + self._drag
+
     def _check_common(self) -> None:
         check_shape((self.resolution, self.resolution), smallest=4)
         if not 0 < self.length < math.inf:
@@ -308,15 +311,13 @@ class PeriodicFlow(abc.ABC):
         if dt is not None:
             num_steps = max(1, math.ceil(duration / dt * (1 - TIME_ROUNDING)))
             return self._fixed(modes, duration / num_steps, num_steps)
-        core = self._core
-        stable = float(core.stable_step(core.speed(core.velocity(modes))).min())
-        num_steps = 1
-        while True:
-            # a flow that grows faster on the way is begun again with the step it needs
-            num_steps = max(num_steps, math.ceil(duration / stable * (1 - 1e-12)))
-            advanced, stable = self._advance(modes, duration / num_steps, num_steps)
-            if duration / num_steps <= stable * (1 + 1e-9) or not stable > 0:
-                return advanced  # what overflowed is found by the caller
+        return advance_stably(
+            self._core,
+            modes,
+            damping=self._damping,
+            forcing=self._force(self._core),
+            duration=duration,
+        )
 
     def _fixed(self, modes: Tensor, dt: float, num_steps: int) -> Tensor:
         core = self._core
@@ -335,7 +336,7 @@ class PeriodicFlow(abc.ABC):
         core = self._core
         advanced, fastest = core.advance(
             modes,
-            damping=self.viscosity * core.squared + self._drag,
+            damping=self._damping,
             forcing=self._force(core),
             step=dt,
             num_steps=num_steps,

@@ -13,14 +13,32 @@ from nops_physics._diffusion_reaction import DiffusionReaction2D
 from nops_physics._domain import Domain
 from nops_physics._gray_scott import GrayScott
 from nops_physics._heat import Heat
+from nops_physics._navier_stokes import NavierStokes2D
 from nops_physics._random_conv import RandomConvOperator
+from nops_physics._wave_equation import WaveEquation2D
 
 _LINES = {cls.name: cls for cls in (Advection1D, AllenCahn1D, Burgers1D)}
-_GRIDS = {cls.name: cls for cls in (DiffusionReaction2D, GrayScott, Heat, RandomConvOperator)}
+_GRIDS = {
+    cls.name: cls
+    for cls in (
+        DiffusionReaction2D,
+        GrayScott,
+        Heat,
+        NavierStokes2D,
+        RandomConvOperator,
+        WaveEquation2D,
+    )
+}
 _CLASSES = {**_GRIDS, **_LINES}
 
 DOMAIN_NAMES: Mapping[str, str] = MappingProxyType(
-    {name: name for name in _CLASSES} | {"rd": "gray_scott", "reaction_diffusion": "gray_scott"}
+    {name: name for name in _CLASSES}
+    | {
+        "fluids": "navier_stokes",
+        "rd": "gray_scott",
+        "reaction_diffusion": "gray_scott",
+        "waves": "wave",
+    }
 )
 """Every accepted name of a domain and the canonical name it stands for."""
 

@@ -39,6 +39,13 @@ def check_shape(shape: Sequence[int], *, smallest: int = 1) -> tuple[int, ...]:
     return tuple(shape)
 
 
+def corners(shape: Sequence[int], lengths: Sequence[float]) -> Tensor:
+    """First corners of the cells [point, axis], last axis fastest, in the unit of length, float64."""
+    sides = zip(shape, lengths, strict=True)
+    axes = [torch.arange(side, dtype=torch.float64) * (length / side) for side, length in sides]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)
+
+
 def cycles(shape: Sequence[int], lengths: Sequence[float]) -> list[Tensor]:
     """Wavenumber along each axis in cycles per unit length, float64, shaped to broadcast."""
     per_axis = []

@@ -7,29 +7,37 @@ NEAR = 1e-4  # below this angle sin(a)/a comes from its series, to rounding
 NOTHING = 1e-300  # squared size that counts as 0, where a root has no slope
 
 
-def mode_response(squared: Tensor, damping: float, t: Tensor) -> tuple[Tensor, Tensor]:
+def mode_response(squared: Tensor, damping: float | Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """Solutions of q'' + damping q' + squared q = 0 that start from (1, 0) and from (0, 1).
 
     Of either kind, swinging or creeping. q' of the first is -squared times the second, q' of the
     second is the first less damping times the second.
 
     Args:
-        squared: Squared frequency of the undamped mode, float64, no gradient.
+        squared: Squared frequency of the undamped mode, float64.
         damping: Rate, at least 0.
-        t: Times from 0 on, float64; both broadcast.
+        t: Times from 0 on, float64; all broadcast.
 
     Returns:
-        The first and the second solution at each time, float64, differentiable in `t`.
+        The first and the second solution at each time, float64, differentiable in all arguments.
     """
-    root = torch.complex(squared - damping**2 / 4, torch.zeros_like(squared)).sqrt()
-    forth = torch.exp(torch.complex(-root.imag - damping / 2, root.real) * t)
-    back = torch.exp(torch.complex(root.imag - damping / 2, -root.real) * t)
-    angle = root * t
-    near = angle.abs() < NEAR
-    apart = (forth - back) / (2j * torch.where(near, torch.ones_like(root), root))
-    together = torch.exp(-damping / 2 * t) * t * (1 - angle.square() / 6)
-    second = torch.where(near, together, apart).real
-    return (forth + back).real / 2 + damping / 2 * second, second
+    excess = squared - damping**2 / 4
+    near = excess.abs().sqrt().detach() * t < NEAR
+    # each branch is given numbers that it can take, so that no gradient of the other is NaN
+    root = torch.where(near, 1.0, excess).abs().sqrt()
+    creeping = (excess < 0) & ~near
+    fall = torch.exp(-damping / 2 * t)
+    slow = torch.exp(torch.where(creeping, (root - damping / 2) * t, 0.0))
+    fast = torch.expm1(torch.where(creeping, -2 * root * t, 0.0))  # of the slow one, less 1
+    swung = fall * torch.cos(root * t), fall * torch.sin(root * t) / root
+    crept = slow * (1 + fast / 2), -slow * fast / (2 * root)
+    turned = excess * t.square()
+    series = fall * (1 - turned / 2), fall * t * (1 - turned / 6)
+    cosine, second = (
+        torch.where(near, c, torch.where(creeping, b, a))
+        for a, b, c in zip(swung, crept, series, strict=True)
+    )
+    return cosine + damping / 2 * second, second
 
 
 def hold_modes(after: Tensor, before: Tensor, *, work: Tensor, squared: Tensor) -> Tensor:
