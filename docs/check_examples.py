@@ -2,7 +2,6 @@
 
 import os
 import re
-import runpy
 from pathlib import Path
 
 import pytest
@@ -49,12 +48,3 @@ def test_the_page_on_features_holds_every_definition() -> None:
             assert f"| `{name}` | {column.definition}{suffix} |" in page, name
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     assert len(rows) >= len(INITIAL) + len(SUMMARY) + len(FRAME) + len(CROSS)
-
-
-def test_the_table_of_weightings_is_that_of_the_test() -> None:
-    """`python docs/weighting_table.py` writes it."""
-    made = runpy.run_path(str(ROOT / "docs/weighting_table.py"))
-    page = made["PAGE"].read_text()
-    assert page == made["with_table"](page)
-    rows = [line for line in page.splitlines() if line.startswith("| `")]
-    assert sum("| trained |" in row for row in rows[1:]) == len(made["load_test"]().FAMILIES)

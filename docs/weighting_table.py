@@ -20,7 +20,8 @@ BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
 def load_test() -> ModuleType:
     """The module of the test, without running it."""
     spec = importlib.util.spec_from_file_location("any_weighting", TEST)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
