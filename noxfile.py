@@ -196,7 +196,7 @@ def wheels(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """The site, strictly, and every example of the docs and the READMEs, executed."""
     session.run("mkdocs", "build", "--strict", "-q", env={"NO_MKDOCS_2_WARNING": "1"})
-    session.run("pytest", "docs/check_examples.py", "-n", WORKERS, "-q")
+    session.run("pytest", "docs/check_examples.py", "docs/check_pages.py", "-n", WORKERS, "-q")
 
 
 @nox.session(python=OLDEST)

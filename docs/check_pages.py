@@ -1,0 +1,122 @@
+"""Tables of the docs against the code that they tell of."""
+
+import importlib
+import re
+import runpy
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from nops_train import Alias
+
+DOCS = Path(__file__).parent
+APPS = {
+    "NOA": "noa",
+    "Turbulence losses and their schedule": "turbulence",
+    "UPT with inverse losses": "upt_inverse",
+    "PHYS_SMPL": "phys_smpl",
+    "PINN adaptive weighting": "pinn_weighting",
+}
+Pair = tuple[str, Any]
+NO_VALUE = object()
+
+
+def test_the_table_of_weightings_is_that_of_the_test() -> None:
+    """`python docs/weighting_table.py` writes it."""
+    made = runpy.run_path(str(DOCS / "weighting_table.py"))
+    page = made["PAGE"].read_text()
+    assert page == made["with_table"](page)
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert sum("| trained |" in row for row in rows[1:]) == len(made["load_test"]().FAMILIES)
+
+
+def plain(text: str) -> Any:
+    """A value as a YAML file has it; numbers such as 1e-4 are numbers here too."""
+    value = yaml.safe_load(text)
+    return (
+        float(value) if isinstance(value, str) and re.fullmatch(r"[\d.]+e-?\d+", value) else value
+    )
+
+
+def pair(text: str) -> Pair:
+    """`key: value`, `key=value`, `--flag value`, or a key alone."""
+    found = re.fullmatch(r"(-*[\w.-]+)(?:: |=| )(.+)", text)
+    return (found[1], plain(found[2])) if found else (text, NO_VALUE)
+
+
+def rows() -> list[tuple[str, str, str]]:
+    """App, old name with a value, and our keys, of each row of the page."""
+    found, app = [], ""
+    for line in (DOCS / "migration.md").read_text().splitlines():
+        if line.startswith("## "):
+            app = APPS[line[3:]]
+        if line.startswith("| `"):
+            _, old, new, _, _ = line.split("|")
+            found.append((app, old.strip(" `"), new.strip()))
+    return found
+
+
+def through(aliases: Mapping[str, Alias], old: str, value: Any) -> Mapping[str, Any]:
+    """What an old name sets: keys with values."""
+    sets = (aliases.get(old) or aliases[f"--{old}"]).sets
+    if isinstance(sets, str):
+        return {sets: value}
+    return sets if isinstance(sets, Mapping) else sets(value)
+
+
+def by_aliases(app: str, old: str) -> Mapping[str, Any]:
+    """Of the command line of an app."""
+    command = importlib.import_module(f"{app}.cli").app()
+    aliases = {alias.name: alias for alias in command.aliases}
+    words = {"--" + old.removeprefix("--"): old}
+    if app == "pinn_weighting":
+        words = dict.fromkeys(
+            importlib.import_module("pinn_weighting.spelling").translated([old])[1:]
+        )
+    found: dict[str, Any] = {}
+    for word in words:
+        name, value = pair(word)
+        bare = name.removeprefix("--")
+        known = name in aliases or bare in aliases
+        found |= through(aliases, name if name in aliases else bare, value) if known else {}
+        if not known:
+            assert app == "pinn_weighting", f"{name} is no other name"
+            found[bare if "." in bare else name] = value
+    return found
+
+
+def by_file(old: str) -> list[Mapping[str, Any]]:
+    """Of a JSON file of the original, with a gated and with a low-rank head."""
+    rewrite = importlib.import_module("phys_smpl.seed_layout").rewrite
+    path, value = pair(old)
+    found = []
+    for more in ({}, {"residual_rank": 2}):
+        values: dict[str, Any] = {"arch": {"args": {"physics": "Mogi"}, "phys_vae": deepcopy(more)}}
+        *blocks, name = path.split(".")
+        place = values
+        for block in blocks:
+            place = place.setdefault(block, {})
+        place[name] = value
+        found.append(rewrite(values))
+    return found
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(("app", "old", "new"), rows(), ids=lambda text: text[:50])
+def test_an_old_name_sets_what_the_page_says(app: str, old: str, new: str) -> None:
+    """Through the app's own aliases, or the reader of its old files."""
+    made = by_file(old) if app == "phys_smpl" else [by_aliases(app, old)]
+    for text in re.findall(r"`([^`]+)`", new):
+        key, value = pair(text)
+        held = [one[key] for one in made if key in one]
+        assert held, f"{key} is not set by {old}: {made}"
+        assert value is NO_VALUE or any(plain(str(one)) == value for one in held), held
+
+
+def test_no_section_of_the_page_is_empty() -> None:
+    """Each of the five programs has rows."""
+    assert {app for app, _, _ in rows()} == set(APPS.values())
+    assert len(rows()) > 100
