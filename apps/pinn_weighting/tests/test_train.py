@@ -213,6 +213,12 @@ def test_the_sentence_names_the_winner_and_says_so_where_fixed_weights_win() -> 
     assert "fixed weights win as they stand" in winner_sentence(
         groups_of(study, budget="steps"), "poisson", budget="steps"
     )
+    study = held_study(tuned=(1.21,), config=(1.2,))
+    told = winner_sentence(groups_of(study, budget="steps"), "poisson", budget="steps")
+    assert told.endswith(
+        "config wins with a median error of 1.2, no better than a solution of zero; tuned fixed weights "
+        "have 1.2, as much."
+    )
 
 
 def test_equal_time_gives_a_slow_scheme_fewer_steps_and_shares_runs_of_equal_speed(

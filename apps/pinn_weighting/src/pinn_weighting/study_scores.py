@@ -11,6 +11,7 @@ from pinn_weighting.config import PinnConfig
 from pinn_weighting.problems import CHAIN
 
 ALIKE = 0.05  # schemes whose steps take as long within this share need no run of their own at equal time
+NOTHING_LEARNED = 0.98  # relative L2 error: that of a solution of zero is 1
 Held = Mapping[str, Any]
 
 
@@ -182,6 +183,8 @@ def winner_sentence(groups: list[Group], problem: str, *, budget: str) -> str:
         )
     elif best.arm == "fixed":
         told = f"{at}: fixed weights win as they stand, with a median error of {best.median:.2g}"
+    if problem != CHAIN and best.median >= NOTHING_LEARNED:
+        told += ", no better than a solution of zero"
     if not rest:
         return f"{told}."
     second = rest[0]
@@ -191,4 +194,5 @@ def winner_sentence(groups: list[Group], problem: str, *, budget: str) -> str:
         else f"the best without, {second.arm}, has"
     )
     many = second.median / best.median if best.median else math.inf
-    return f"{told}; {who} {second.median:.2g}, {many:.2g} times as much."
+    share = f"{many:.2g}"
+    return f"{told}; {who} {second.median:.2g}, {'as much' if share == '1' else share + ' times as much'}."
