@@ -127,7 +127,8 @@ def test_every_weighting_goes_on_to_the_same_end(
     scheme: str, points_config: Make, tmp_path: Path
 ) -> None:
     name = "heat" if scheme == "causal" else "poisson"
-    section = named_section(scheme, name)
+    more = {"delta": 1e-6} if scheme == "causal" else {}  # a tolerance tightens at every step
+    section = {**named_section(scheme, name), **more}
     config = points_config(name, weighting=section, train={"save_every": 1})
     ends_equal(tmp_path, config, cuts=(3,))
 
