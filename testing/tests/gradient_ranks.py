@@ -28,6 +28,7 @@ MAKE = {
     "grad_norm": lambda: gradient.GradNorm(NAMES),
     "uncertainty": lambda: gradient.UncertaintyWeights(NAMES),
     "kernel": lambda: gradient.NTKWeights(NAMES, every=2),
+    "probes": lambda: gradient.NTKWeights(NAMES, method="hutchinson", every=2),
     "ConFIG": lambda: gradient.ConFIG(NAMES),
     "MomentumConFIG": lambda: gradient.MomentumConFIG(NAMES),
     "PCGrad": lambda: gradient.PCGrad(NAMES),

@@ -95,7 +95,8 @@ def close(a, b):
 @pytest.mark.parametrize("name", [*MAKE, "lbfgs"])
 def test_two_ranks_hold_one_set_of_weights_and_equal_one(ranks, whole, name):
     assert same(ranks[0][name], ranks[1][name])
-    assert close(ranks[0][name], whole[name])
+    if name != "probes":  # each rank draws signs for its own points: without bias, but others
+        assert close(ranks[0][name], whole[name])
 
 
 @pytest.mark.parametrize("name", ["ConFIG", "UPGrad", "self_adaptive"])

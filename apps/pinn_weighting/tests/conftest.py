@@ -1,6 +1,8 @@
 """A tiny run of each kind, shared by the tests of one process."""
 
+import io
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,11 @@ TINY_POINTS = {"points": {"pde": 12}, "steps_per_epoch": 2}
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of the chain, not to be changed."""
+    """A finished run of the chain, not to be changed; what it said is in `said.txt` of the runs."""
     runs = tmp_path_factory.mktemp("trained")
-    assert main(["train", f"--runs={runs}", "--name=tiny", *TINY_CHAIN]) == 0
+    with redirect_stdout(io.StringIO()) as said:
+        assert main(["train", f"--runs={runs}", "--name=tiny", *TINY_CHAIN]) == 0
+    (runs / "said.txt").write_text(said.getvalue())
     return runs / "pinn-weighting" / "tiny"
 
 

@@ -1,16 +1,20 @@
 """A run end to end, every weighting on points, and what a comparison says."""
 
 import json
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from nops_train import RunFolder, Study, read_events
+from nops_schedules import AdaptiveLossWeights, ConstantWeights
+from nops_testing.contract import same
+from nops_train import InputError, RunFolder, Study, load_checkpoint, parse_config, read_events
 from pinn_weighting.cli import main
 from pinn_weighting.comparison import train_cell
+from pinn_weighting.config import PinnConfig
 from pinn_weighting.config_weighting import POINTWISE, SCHEMES, named_section
 from pinn_weighting.evaluation import load_evaluation, selection
 from pinn_weighting.report import write_report
@@ -21,11 +25,20 @@ from pinn_weighting.study_scores import (
     rows_of,
     winner_sentence,
 )
-from pinn_weighting.training import Parts, measure_first
-from pinn_weighting.weightings import JOINED, passes
+from pinn_weighting.tasks import PointTask
+from pinn_weighting.training import Parts, advice, measure_first
+from pinn_weighting.weightings import JOINED, equalized_lines, passes, passes_made
 
 Make = Callable[..., Any]
 STILL = {"fixed", "tuned", "dwa", "auto", "momentum_config", *JOINED, *POINTWISE}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_disk() -> Iterator[None]:
+    """No waiting for the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 def test_a_run_ends_with_scores_and_a_report(trained: Path) -> None:
@@ -76,6 +89,92 @@ def test_every_weighting_trains_and_the_adaptive_ones_move(
     assert (weights[-1] != dict.fromkeys(weights[-1], 1.0)) == (scheme not in STILL)
 
 
+class Struck(BaseException):
+    """Ends a run as a killed process would."""
+
+
+def train_struck_at(folder: Path, job: Any, step: int) -> None:
+    """Train up to a step, at which the process is gone."""
+    whole = PointTask.losses
+
+    def losses(self: PointTask, batch: Any, **place: Any) -> Any:
+        if place["step"] == step:
+            raise Struck
+        return whole(self, batch, **place)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PointTask, "losses", losses)
+        with pytest.raises(Struck):
+            train_cell(folder, job)
+
+
+def ends_equal(folder: Path, config: Any, *, cuts: Any) -> list[Any]:
+    """The last checkpoints of a whole run and of one struck at each of these steps, which have to be one."""
+    plain = config.model_dump(mode="json")
+    train_cell(folder, ("whole", plain, "auto"))
+    for step in cuts:
+        train_struck_at(folder, ("cut", plain, "auto"), step)
+    train_cell(folder, ("cut", plain, "auto"))
+    ends = [load_checkpoint(folder / name / "checkpoints") for name in ("whole", "cut")]
+    for part in ("model", "optimizer", "weighting", "lbfgs"):
+        assert same(ends[0].get(part), ends[1].get(part)), part
+    return ends
+
+
+@pytest.mark.filterwarnings("ignore:.*(clamped|not far above)")
+@pytest.mark.parametrize("scheme", [name for name in SCHEMES if name not in ("tuned", "fixed")])
+def test_every_weighting_goes_on_to_the_same_end(
+    scheme: str, points_config: Make, tmp_path: Path
+) -> None:
+    name = "heat" if scheme == "causal" else "poisson"
+    more = {"delta": 1e-6} if scheme == "causal" else {}  # a tolerance tightens at every step
+    section = {**named_section(scheme, name), **more}
+    config = points_config(name, weighting=section, train={"save_every": 1})
+    ends_equal(tmp_path, config, cuts=(3,))
+
+
+@pytest.mark.parametrize("kind", ["relobralo", "pcgrad", "gradient_norm"])
+def test_adam_hands_over_to_lbfgs_and_any_cut_ends_equal(
+    kind: str, points_config: Make, tmp_path: Path
+) -> None:
+    stages = [
+        {"until": 3, "weighting": {"kind": kind}},
+        {"until": None, "weighting": {"kind": "constant"}},
+    ]
+    train = {"epochs": 3, "save_every": 1, "lbfgs_from": 3, "lbfgs_max_iter": 4}
+    config = points_config("poisson", weighting={"kind": "stages", "stages": stages}, train=train)
+    whole, _ = ends_equal(tmp_path, config, cuts=(2, 3, 4))
+    assert whole["train"]["step"] == 6
+    calls = whole["lbfgs"]["state"][0]["func_evals"]
+    rate = 2 if kind == "pcgrad" else 1.02 if kind == "gradient_norm" else 1
+    summary = RunFolder.at(tmp_path / "whole").summary()
+    assert summary["backward_passes_per_step"] == pytest.approx((3 * rate + calls) / 6)
+
+
+def test_lbfgs_under_an_aggregator_is_refused(points_config: Make, tmp_path: Path) -> None:
+    config = points_config("poisson", weighting={"kind": "config"}, train={"lbfgs_from": 2})
+    with pytest.raises(InputError, match=r"ConFIG joins .* end with constant weights"):
+        train_cell(tmp_path, ("r", config.model_dump(mode="json"), "auto"))
+
+
+def test_advice_on_what_is_likely_to_go_wrong(points_config: Make) -> None:
+    def told(name: str = "poisson", **sections: Any) -> list[str]:
+        plain = {"problem": {"name": name, "num_graphs": 4}, **sections}
+        return advice(parse_config(PinnConfig, plain, source="test").settled())
+
+    momentum = {"kind": "momentum_config"}
+    (line,) = told(weighting=momentum)
+    assert "momentum_config" in line
+    assert "take sgd" in line
+    assert told(weighting=momentum, train={"optimizer": "sgd"}) == []
+    assert told("wave_chain") == []
+    (line,) = told("wave_chain", physics={"scheme": "euler"})
+    assert "spectral radius 2.21572" in line
+    assert "dt <= 2.551e-05" in line
+    (line,) = told("wave_chain", train={"optimizer": "adam", "weight_decay": 1e-5})
+    assert "train.weight_decay" in line
+
+
 def test_a_stage_ends_at_its_step(points_config: Make, tmp_path: Path) -> None:
     stages = [
         {"until": 2, "weighting": {"kind": "gradient_norm", "every": 1}},
@@ -100,6 +199,9 @@ def test_automatic_selection_measures_gradients_and_the_report_has_its_evidence(
     run = RunFolder.at(tmp_path / "s" / "r")
     evidence = selection(run)
     assert evidence["notes"] == 10
+    rate = {"ConFIG": 2, "GradientNormWeights": 1.02}.get(evidence["choice"], 1)
+    expected = (100 + 10 * 2 + 2 * rate) / 102  # two steps after the window
+    assert run.summary()["backward_passes_per_step"] == pytest.approx(expected)
     assert evidence["step"] == 99
     assert evidence["norm_ratio"] >= 1.0
     assert evidence["skipped"] == []
@@ -120,6 +222,29 @@ def test_measured_batches_set_the_weights_before_the_first_step(points_config: M
     assert weighted[0] == pytest.approx(weighted[1], rel=1e-4)
 
 
+PUBLISHED = {"PI_loss1": 1.234e-3, "PI_loss2": 5.678e-2, "RK4_loss1": 2.345e-3, "RK4_loss2": 0.1234}
+
+
+def test_the_published_lines_appear_under_unit(trained: Path) -> None:
+    """The published sample prints 8.100 where 1/0.001234 and 1/0.1234 are 810.37 and 8.1037."""
+    weights = AdaptiveLossWeights(list(PUBLISHED), normalize="unit")
+    assert equalized_lines(weights.state_dict()) == []
+    weights.update(1, PUBLISHED)
+    assert equalized_lines(weights.state_dict()) == [
+        "Equalized weights at epoch 1:",
+        "  PI_loss1: loss=1.234e-03, weight=8.104e+02, weighted=1.000e+00",
+        "  PI_loss2: loss=5.678e-02, weight=1.761e+01, weighted=1.000e+00",
+        "  RK4_loss1: loss=2.345e-03, weight=4.264e+02, weighted=1.000e+00",
+        "  RK4_loss2: loss=1.234e-01, weight=8.104e+00, weighted=1.000e+00",
+    ]
+    said = (trained.parents[1] / "said.txt").read_text()
+    first, *terms = equalized_lines(load_checkpoint(trained / "checkpoints")["weighting"])
+    assert said.index(first) < said.index("\n".join(terms))
+    assert len(terms) == 4
+    assert len({line.partition("weighted=")[2] for line in terms}) == 1
+    assert equalized_lines(ConstantWeights({"a": 1.0}).state_dict()) == []
+
+
 def test_backward_passes_are_counted_as_they_are_made(points_config: Make) -> None:
     def of(scheme: str) -> float:
         config = points_config("poisson", weighting=named_section(scheme, "poisson"))
@@ -129,6 +254,35 @@ def test_backward_passes_are_counted_as_they_are_made(points_config: Make) -> No
     assert of("config") == 2
     assert of("gradient_norm") == of("lra") == 1.02  # two of every hundred
     assert of("ntk") == pytest.approx(1.14)  # twelve points and two ends every hundred
+
+
+def test_passes_are_those_of_what_was_in_charge(points_config: Make) -> None:
+    """Two terms, 300 steps, the choice after 200 with ten measurements; stages; L-BFGS."""
+
+    def of(weighting: Any, state: Any, steps: int = 300, **more: Any) -> float:
+        config = points_config("poisson", weighting=weighting, train=more)
+        calls = {"lbfgs": {"state": {0: {"func_evals": 260}}}}
+        return passes_made(config, {"train": {"step": steps}, "weighting": state, **calls})
+
+    window = {"evidence": {}, "choice": None, "notes": {"count": 10}}
+    auto = {"kind": "auto"}
+    assert of(auto, window, 100) == (100 + 10 * 2) / 100
+    chosen = window | {"evidence": {"step": 199}}
+    rates = {"ConFIG": 2, "GradientNormWeights": 1.02, "ReLoBRaLo": 1, "fixed": 1}
+    for choice, rate in rates.items():
+        expected = (200 + 10 * 2 + 100 * rate) / 300
+        assert of(auto, chosen | {"choice": choice}) == pytest.approx(expected)
+    assert of(auto, window | {"notes": {"count": 0}}) == 1
+    stages = [
+        {"until": 100, "weighting": {"kind": "config"}},
+        {"until": 300, "weighting": auto},
+        {"until": None, "weighting": {"kind": "constant"}},
+    ]
+    state = {"schemes": [{}, window, {}]}
+    assert of({"kind": "stages", "stages": stages}, state, 400) == (200 + 200 + 20 + 100) / 400
+    unmeasured = {"schemes": [{}, window | {"notes": {"count": 0}}, {}]}
+    assert of({"kind": "stages", "stages": stages}, unmeasured, 50) == 2
+    assert of({"kind": "constant"}, {}, lbfgs_from=290) == (290 + 260) / 300
 
 
 def test_a_comparison_runs_in_parallel_and_goes_on(

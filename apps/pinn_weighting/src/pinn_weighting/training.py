@@ -11,6 +11,7 @@ from nops_train import (
     RunFolder,
     continued_config,
     join_world,
+    load_checkpoint,
     load_weights,
     neutral_keys,
     read_events,
@@ -30,7 +31,7 @@ from pinn_weighting.config import PinnConfig
 from pinn_weighting.evaluation import evaluate_problem, print_scores, store_evaluation
 from pinn_weighting.report import write_report
 from pinn_weighting.tasks import ChainTask, PointTask
-from pinn_weighting.weightings import Chosen
+from pinn_weighting.weightings import Chosen, equalized_lines, passes_made
 
 NEUTRAL = neutral_keys("evaluate", "compare")
 
@@ -52,6 +53,8 @@ def train_run(config: PinnConfig, call: Invocation) -> None:
     call.folder = run.path
     train_in(run, parts)
     if join_world().is_main:
+        for line in equalized_lines(load_checkpoint(run.checkpoints.path)["weighting"]):
+            print(line)
         print_scores(run)
         print(f"Report: {write_report(run)}")
 
@@ -132,7 +135,8 @@ def evaluate_in(run: RunFolder, parts: Parts) -> None:
     is_best = parts.config.evaluate.checkpoint == "best"
     load_weights(parts.model, run.path if is_best else run.checkpoints.path / found.name)
     evaluation = evaluate_problem(parts.config, parts.problem, parts.model, parts.task)
-    store_evaluation(run, evaluation, passes=parts.chosen.passes)
+    made = passes_made(parts.config, load_checkpoint(run.checkpoints.path))
+    store_evaluation(run, evaluation, passes=made)
 
 
 def evaluate_run(config: PinnConfig, call: Invocation) -> None:
