@@ -1,10 +1,12 @@
 """Tables of the docs against the code that they tell of."""
 
 import importlib
+import inspect
 import re
 import runpy
 from collections.abc import Mapping
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +122,68 @@ def test_no_section_of_the_page_is_empty() -> None:
     """Each of the five programs has rows."""
     assert {app for app, _, _ in rows()} == set(APPS.values())
     assert len(rows()) > 100
+
+
+PACKAGES = {
+    "losses": ("nops_losses",),
+    "schedules": ("nops_schedules", "nops_schedules.gradient"),
+    "models": ("nops_models",),
+    "physics": ("nops_physics",),
+    "data": ("nops_data",),
+    "train": ("nops_train",),
+    "diagnostics": ("nops_diagnostics",),
+}
+PUBLIC = [
+    pytest.param(page, module, name, id=f"{module}.{name}")
+    for page, modules in PACKAGES.items()
+    for module in modules
+    for name in importlib.import_module(module).__all__
+]
+
+
+@cache
+def anchors(page: str) -> frozenset[str]:
+    """What the built page of a package can be linked to."""
+    built = DOCS.parent / "site/api" / page / "index.html"
+    return frozenset(re.findall(r'id="([^"]+)"', built.read_text()))
+
+
+def gaps(function: Any) -> list[str]:
+    """Sections that the docstring of a function lacks."""
+    made = inspect.unwrap(function)
+    text, signature = inspect.getdoc(made) or "", inspect.signature(made)
+    names = [name for name in signature.parameters if name not in ("self", "cls")]
+    answer = signature.return_annotation not in (None, "None", inspect.Signature.empty)
+    raises = re.search(
+        r"^\s+raise (ValueError|TypeError|KeyError|\w*Error)\(", inspect.getsource(made), re.M
+    )
+    asked = {"Args:": names, "Returns:|Yields:": answer, "Raises:": raises}
+    found = ["all"] if not text else [s for s, on in asked.items() if on and not re.search(s, text)]
+    return found + [
+        f"Args: {n}" for n in names if "Args:" in text and not re.search(rf"\b{n}\b", text)
+    ]
+
+
+def methods(kind: type) -> Mapping[str, Any]:
+    """Public functions and properties that a class defines itself."""
+    own = {name: value for name, value in vars(kind).items() if not name.startswith("_")}
+    plain = {
+        name: getattr(value, "__func__", getattr(value, "fget", value))
+        for name, value in own.items()
+    }
+    return {name: value for name, value in plain.items() if inspect.isfunction(value)}
+
+
+@pytest.mark.parametrize(("page", "module", "name"), PUBLIC)
+def test_a_public_name_is_on_its_page_and_says_what_it_takes(
+    page: str, module: str, name: str
+) -> None:
+    """The site is built before, by `nox -s docs`."""
+    assert f"{module}.{name}" in anchors(page)
+    held = getattr(importlib.import_module(module), name)
+    if inspect.isclass(held):
+        assert inspect.getdoc(held)
+        for method, function in methods(held).items():
+            assert inspect.getdoc(function) or inspect.getdoc(getattr(held, method)), method
+    elif inspect.isfunction(inspect.unwrap(held)):
+        assert gaps(held) == []

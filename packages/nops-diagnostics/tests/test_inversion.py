@@ -50,6 +50,9 @@ def test_pictures_have_a_panel_per_parameter_and_skip_what_is_unknown():
     assert shown == ["true a (km)", "true c (m)"]
     with pytest.raises(ValueError, match="expected"):
         plot_recovery(truth, truth, names=names[:2], units=units)
+    large = plot_recovery(4e6 * truth, 4e6 * truth, names=names, units=units).axes[0]
+    assert large.get_xlabel() == "true a ($10^{6}$ km)"
+    assert large.lines[0].get_xdata() == pytest.approx(4 * truth[:, 0])
     over = plot_parameters_over_time(
         [1, 2, 2], truth[:3], truth[:3], names=names, units=units, xlabel="year"
     )

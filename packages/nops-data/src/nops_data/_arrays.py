@@ -30,6 +30,9 @@ def write_arrays(
         folder: Made if need be.
         splits: Arrays by name, the sample first, by split.
         facts: What the data are, as JSON holds it.
+
+    Returns:
+        The folder.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,12 +49,25 @@ def write_arrays(
 
 
 def has_arrays(folder: Path | str) -> bool:
-    """Whether `write_arrays` has finished there."""
+    """Whether `write_arrays` has finished there.
+
+    Args:
+        folder: As given to `write_arrays`.
+
+    Returns:
+        Whether its `problem.json` is there.
+    """
     return (Path(folder) / FACTS).is_file()
 
 
 def read_facts(folder: Path | str) -> dict[str, Any]:
     """What `write_arrays` was told of the data.
+
+    Args:
+        folder: As given to `write_arrays`.
+
+    Returns:
+        The facts, as they were given.
 
     Raises:
         LayoutError: If there is no readable `problem.json`.
@@ -61,6 +77,13 @@ def read_facts(folder: Path | str) -> dict[str, Any]:
 
 def read_arrays(folder: Path | str, split: str) -> dict[str, np.ndarray]:
     """The arrays of a split by name.
+
+    Args:
+        folder: As given to `write_arrays`.
+        split: "train", "valid" or "test".
+
+    Returns:
+        Arrays, the sample first.
 
     Raises:
         LayoutError: If the file is missing or damaged, arrays have unlike numbers of samples, or
@@ -87,6 +110,12 @@ def read_arrays(folder: Path | str, split: str) -> dict[str, np.ndarray]:
 
 def digests(paths: Iterable[Path | str]) -> dict[str, str]:
     """SHA-256 of each file by its own name, every byte: what identifies small data.
+
+    Args:
+        paths: The files.
+
+    Returns:
+        64 hexadecimal digits by file name, without its folder.
 
     Raises:
         LayoutError: If one cannot be read.

@@ -11,6 +11,9 @@ from nops_data._provenance import GROUP
 def stored_attributes(folder: Path | str) -> dict[str, str | int | float]:
     """Attributes of `/nops` in the first file of a folder: domain, solver version, seed and so on.
 
+    Args:
+        folder: With `data/{train,valid,test}/*.hdf5`.
+
     Returns:
         Plain values by name; empty where the files were not made by `generate`.
 

@@ -16,6 +16,12 @@ _BLOCKS, _BLOCK = 64, 2**16  # of larger ones, this many blocks of this many byt
 def data_fingerprint(folder: Path | str) -> str:
     """SHA-256 over all files of a data set: names, sizes, sums and bytes; see `file_fingerprints`.
 
+    Args:
+        folder: With `data/{train,valid,test}/*.hdf5`.
+
+    Returns:
+        64 hexadecimal digits.
+
     Raises:
         LayoutError: If there is no file, or one cannot be opened.
     """
@@ -33,6 +39,12 @@ def file_fingerprints(folder: Path | str) -> dict[str, str]:
     sums of all trajectories). A changed value between the blocks of a large file is found by
     `verify`, not here. Dates and the folder's own name do not count, so a copy has the same
     fingerprints.
+
+    Args:
+        folder: With `data/{train,valid,test}/*.hdf5`.
+
+    Returns:
+        64 hexadecimal digits by path within the folder.
 
     Raises:
         LayoutError: If there is no file, or one cannot be opened.

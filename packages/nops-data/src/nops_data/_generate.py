@@ -89,6 +89,9 @@ def generate(
             environment (RANK, WORLD_SIZE, as torchrun sets them) when None.
         world_size: See `rank`.
 
+    Returns:
+        What was written, and what was there.
+
     Raises:
         LayoutError: If the folder holds something else, another process writes the same shard,
             or a value is not finite (named with its seeds, sample, step and channel).
@@ -116,7 +119,15 @@ def generate(
 
 
 def pending(folder: Path | str, *, plan: Plan) -> tuple[Path, ...]:
-    """Files of a plan that are not complete yet."""
+    """Files of a plan that are not complete yet.
+
+    Args:
+        folder: As given to `generate`.
+        plan: The plan, as there.
+
+    Returns:
+        The missing and unfinished files, in the order in which they are made.
+    """
     return tuple(shard.path for shard in plan.shards(folder) if not shard.path.exists())
 
 

@@ -41,6 +41,9 @@ def loader(
             They start afresh (forkserver, else spawn), so a script needs the usual
             `if __name__ == "__main__":`.
         pin_memory: Copy batches to page-locked memory, for a GPU.
+
+    Returns:
+        The batches, one by one, on the CPU.
     """
     draws = sampler.batches(epoch, skip=skip)
     if num_workers == 0:

@@ -17,6 +17,9 @@ def named_folder(root: Path | str, name: str, facts: Mapping[str, Any]) -> Path:
         root: Parent folder.
         name: First part of the name, such as that of the equation.
         facts: All that the values depend on, as JSON would hold it; order does not matter.
+
+    Returns:
+        The folder; it is not made.
     """
     digest = hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode()).hexdigest()
     return Path(root) / f"{name}-{digest[:8]}"
@@ -30,6 +33,9 @@ def consecutive_splits(
     Args:
         counts: Trajectories of "train", "valid" and "test"; the order given does not matter.
         make: From places in the sequence to those trajectories: their seeds and parameters.
+
+    Returns:
+        The splits by name; training comes first in the sequence, then validation, then test.
     """
     splits, first = {}, 0
     for split in SPLITS:

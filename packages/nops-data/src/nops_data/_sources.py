@@ -48,7 +48,16 @@ class Picked:
 
 
 def share_of(items: SequenceT, *, rank: int, world_size: int) -> SequenceT:
-    """One rank's stretch of a sequence: each item is some rank's, stretches differ by one at most."""
+    """One rank's stretch of a sequence: each item is some rank's, stretches differ by one at most.
+
+    Args:
+        items: The same on every rank.
+        rank: This process, 0-based.
+        world_size: Number of processes.
+
+    Returns:
+        The stretch, of the sequence's own type.
+    """
     first, stop = (len(items) * number // world_size for number in (rank, rank + 1))
     return items[first:stop]  # type: ignore[return-value]
 
@@ -73,6 +82,9 @@ def training_batches(
         world_size: Number of processes.
         num_workers: Processes that read ahead; 0 reads here.
         device: "cpu", or anything else for page-locked batches where there is CUDA.
+
+    Returns:
+        A source of batches for the engine.
 
     Raises:
         ValueError: As `ResumableSampler`.
@@ -105,6 +117,9 @@ def balanced_rounds(
         world_size: Number of processes.
         num_workers: As in `training_batches`.
         device: As in `training_batches`.
+
+    Returns:
+        A source whose batches are mappings, one batch by task.
 
     Raises:
         ValueError: As `BalancedSampler`, such as for a data set with fewer items than a batch.
@@ -142,6 +157,9 @@ def ordered_batches(
         rank: This process, 0-based.
         world_size: Number of processes.
         device: As in `training_batches`.
+
+    Returns:
+        A source of batches in the same order each epoch.
 
     Raises:
         ValueError: If there are fewer items than ranks.

@@ -51,6 +51,9 @@ def open_splits(folder: Path | str, *, fields: Sequence[str] | None = None) -> S
         folder: With `data/{train,valid,test}/*.hdf5`.
         fields: As in `WellReader`; all when None.
 
+    Returns:
+        Readers of the splits, the normaliser, and the files' fingerprints.
+
     Raises:
         LayoutError: If files are missing, damaged or do not fit each other.
     """
@@ -65,6 +68,9 @@ def open_splits(folder: Path | str, *, fields: Sequence[str] | None = None) -> S
 
 def stored_facts(folder: Path | str) -> dict[str, Any]:
     """Size of a folder's data: what a configuration says of data, as found in the files.
+
+    Args:
+        folder: With `data/{train,valid,test}/*.hdf5`.
 
     Returns:
         `num_train`, `num_valid`, `num_test`; `num_steps` of the shortest trajectory, its start not
@@ -82,7 +88,14 @@ def stored_facts(folder: Path | str) -> dict[str, Any]:
 
 
 def frame_interval(reader: WellReader) -> float:
-    """Time between the first two frames of the first trajectory; 1 where there is one frame."""
+    """Time between the first two frames of the first trajectory; 1 where there is one frame.
+
+    Args:
+        reader: Of one split.
+
+    Returns:
+        The time, in the unit of the file.
+    """
     times = reader.layouts[0].times
     first = times if times.ndim == 1 else times[0]
     return float(first[1] - first[0]) if len(first) > 1 else 1.0

@@ -80,6 +80,12 @@ def _number(cell: str) -> float:
 def read_table(path: Path | str) -> Table:
     """A CSV file whose first line names its columns.
 
+    Args:
+        path: The CSV file.
+
+    Returns:
+        The table; its methods read columns as numbers or texts.
+
     Raises:
         LayoutError: If it cannot be read, a name is there twice, a row has another length, or
             there is no row.
@@ -110,6 +116,12 @@ def read_table(path: Path | str) -> Table:
 def read_json(path: Path | str) -> dict[str, Any]:
     """A JSON object.
 
+    Args:
+        path: The file.
+
+    Returns:
+        The object.
+
     Raises:
         LayoutError: If the file cannot be read or holds something else.
     """
@@ -131,6 +143,9 @@ def read_ranges(
         path: The JSON file.
         names: Those that it has to hold, all and no others; None takes any.
 
+    Returns:
+        (min, max) by name, in the unit of the file.
+
     Raises:
         LayoutError: If a range is no pair of finite numbers with min < max, or the names differ.
     """
@@ -148,6 +163,12 @@ def _range(path: Path | str, name: str, entry: Any) -> tuple[float, float]:
 
 def read_stations(path: Path | str) -> dict[str, tuple[float, float]]:
     """Stations by name, (east, north) in km, from `{"AV06": {"xE": 10.7, "yN": 0.5}, …}`.
+
+    Args:
+        path: The JSON file.
+
+    Returns:
+        (east, north) in km by name, in the order of the file.
 
     Raises:
         LayoutError: If there is none, or a position is no pair of finite numbers.
@@ -180,6 +201,14 @@ def _check_names(path: Path | str, found: Iterable[str], expected: Iterable[str]
 def read_vector(path: Path | str, *, width: int, positive: bool = False) -> np.ndarray:
     """A vector of an npy file, float64 `[width]`.
 
+    Args:
+        path: The npy file.
+        width: Number of values.
+        positive: Whether each has to be above 0.
+
+    Returns:
+        The values, float64 `[width]`.
+
     Raises:
         LayoutError: If it has another shape, or a value is not finite or, if `positive`, not
             above 0: with how many, and the first of them.
@@ -201,6 +230,13 @@ def read_vector(path: Path | str, *, width: int, positive: bool = False) -> np.n
 
 def read_days(table: Table, *, column: str = "date") -> np.ndarray:
     """Dates as whole days `[row]`, from texts such as `2009.07.30` or `2009-07-30`.
+
+    Args:
+        table: With the dates as texts.
+        column: Where they are.
+
+    Returns:
+        Days, int64, of which 0001-01-01 is number 1; steps are what counts.
 
     Raises:
         LayoutError: If there is no such column, or a text is no date.
@@ -225,6 +261,9 @@ def unbroken(days: Sequence[int] | np.ndarray) -> list[range]:
 
     Args:
         days: Time of each row, in order of the rows, any unit.
+
+    Returns:
+        Ranges of row numbers, in order; together they are all rows.
     """
     steps = np.diff(np.asarray(days, dtype=np.float64))
     ahead = steps[steps > 0]

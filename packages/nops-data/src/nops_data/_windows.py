@@ -130,6 +130,9 @@ def window_items(
         frames: The first so many frames of each.
         stride: Of the starts.
 
+    Returns:
+        Indices into that `Windows`.
+
     Raises:
         ValueError: If there are fewer trajectories, or a window is longer than the frames.
     """

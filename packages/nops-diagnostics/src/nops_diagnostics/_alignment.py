@@ -102,6 +102,9 @@ def compute_alignment(
         num_null: Random draws; p is at least 1 / (1 + num_null).
         seed: Of the draws.
 
+    Returns:
+        Matrix, pairs, score, its null and the verdict.
+
     Raises:
         ValueError: If what the mode needs is missing or does not fit, or no column is shared.
         ModuleNotFoundError: Without scipy: `pip install 'nops-diagnostics[alignment]'`.

@@ -126,6 +126,9 @@ def alignment_report(
         num_null: Shuffles of the last gate.
         seed: Of the shuffles.
 
+    Returns:
+        Measures with their grades, gates, and the verdict.
+
     Raises:
         ValueError: If shapes do not fit, there are fewer than two samples or two steps, a token lies
             outside its codebook, or "total" or a baseline is missing.

@@ -95,6 +95,9 @@ def oracle_fit(
         lr: Its learning rate, in logits.
         seed: Of the starts.
 
+    Returns:
+        The best parameters of each observation, and their errors.
+
     Raises:
         ValueError: If an option is out of range, `decode` gives another shape, x is not finite, or no
             start of some observation gives a finite error.

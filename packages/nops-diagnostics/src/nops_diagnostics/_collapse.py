@@ -105,6 +105,9 @@ def collapse_report(
         inputs: Known inputs by name.
         time_features: Of the samples, where the model takes any.
 
+    Returns:
+        What was measured, and warnings in words.
+
     Raises:
         ValueError: If there are fewer than two observations, or the model has no physics.
     """

@@ -65,6 +65,9 @@ def feature_distribution(
         num_null: Number of splits.
         seed: Of the splits.
 
+    Returns:
+        Distances, and those of the null; in the unit of the features.
+
     Raises:
         ValueError: If columns differ, there are fewer than 4 samples of the truth or none of the
             model, or there is no split.
@@ -107,6 +110,9 @@ def token_divergence(
         num_codes: Codes of each quantiser, or of all.
         num_null: Number of splits of `a` for the null.
         seed: Of the splits.
+
+    Returns:
+        Divergence per quantiser in nats, and that of the null.
 
     Raises:
         ValueError: If shapes do not fit, a token lies outside its codebook, or there are fewer than

@@ -55,6 +55,9 @@ def flow_quantities(
         lengths: Physical extent of each axis of space; 2 pi each if None.
         spatial_dims: Number of trailing axes that are space, 2 or 3.
 
+    Returns:
+        One value per frame and quantity, `[*leading]`.
+
     Raises:
         ValueError: If there are not as many channels as axes of space, 2 or 3, or `lengths` are not
             one positive number for each.

@@ -28,6 +28,9 @@ def format_number(value: float, *, digits: int = 3) -> str:
     Args:
         value: Any real number; a bool reads yes or no.
         digits: Significant digits of what is not an integer.
+
+    Returns:
+        The text.
     """
     if isinstance(value, bool):
         return "yes" if value else "no"

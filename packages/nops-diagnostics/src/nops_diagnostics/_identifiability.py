@@ -53,6 +53,9 @@ def identifiability(
             covariance matrix Σ, (D, D).
         names: Of the parameters; None numbers them.
 
+    Returns:
+        Bounds and information of each parameter.
+
     Raises:
         ValueError: If a shape is another, the noise is not positive (definite), or an output or a
             derivative is not finite.

@@ -109,6 +109,9 @@ def plot_lead_errors(
         order: Names whose place decides colour and dashes, so that a name looks alike in several
             figures; those drawn and not in it follow. None takes those drawn here.
 
+    Returns:
+        The figure; `figure.savefig(path)` writes it.
+
     Raises:
         ValueError: If there is no result.
     """

@@ -48,6 +48,9 @@ def plot_decoded_errors(
         errors: From `decoded_errors`.
         frame_interval: Physical time between frames; the abscissa counts steps if None.
         time_unit: Of `frame_interval`, for the label.
+
+    Returns:
+        The figure; `figure.savefig(path)` writes it.
     """
     figure = new_figure(WIDTH, 3.4)
     axes = figure.subplots()
@@ -96,6 +99,9 @@ def plot_profiles(
         field_name: For the ordinate.
         unit: Of the field.
         length_unit: Of the coordinate.
+
+    Returns:
+        The figure; `figure.savefig(path)` writes it.
 
     Raises:
         ValueError: If there is no field, shapes differ, or a lead lies outside.

@@ -72,6 +72,9 @@ def plot_temporal_spectrum(
         order: Names whose place decides colour and dashes, so that a name looks alike in several
             figures; those drawn and not in it follow. None takes those drawn here.
 
+    Returns:
+        The figure; `figure.savefig(path)` writes it.
+
     Raises:
         ValueError: If there is no field, shapes differ or there are fewer than two frames.
 
@@ -128,6 +131,9 @@ def plot_spectrum_evolution(
         unit: Of the field, for the label.
         length_unit: Of `lengths`, for the label.
         time_unit: Of `frame_interval`, for the label.
+
+    Returns:
+        The figure; `figure.savefig(path)` writes it.
 
     Raises:
         ValueError: If there is no field or shapes differ.

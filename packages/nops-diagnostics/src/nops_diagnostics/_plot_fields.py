@@ -58,6 +58,9 @@ def plot_rollout(
         unit: Of the channel, for the colour bar.
         titles: Of the columns, one each; None: "lead" and its number.
 
+    Returns:
+        The figure; `figure.savefig(path)` writes it.
+
     Raises:
         ValueError: If the shapes differ, a lead lies outside the rollout, or titles are not one for
             each lead.
@@ -132,6 +135,9 @@ def plot_spectra(
         length_unit: Of `lengths`, for the label.
         order: Names whose place decides colour and dashes, so that a name looks alike in several
             figures; those drawn and not in it follow. None takes those drawn here.
+
+    Returns:
+        The figure; `figure.savefig(path)` writes it.
 
     Raises:
         ValueError: If there is no field, shapes differ, a lead lies outside them, or the window

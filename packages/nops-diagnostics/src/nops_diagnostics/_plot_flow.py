@@ -53,6 +53,9 @@ def plot_flow_drift(
         order: Names whose place decides colour and dashes, so that a name looks alike in several
             figures; those drawn and not in it follow. None takes those drawn here.
 
+    Returns:
+        The figure; `figure.savefig(path)` writes it.
+
     Raises:
         ValueError: If there is no result, or one has other axes than sample and time.
     """
@@ -102,6 +105,9 @@ def plot_proper_modes(
         unit: Of the field, for the label.
         order: Names whose place decides colour and dashes, so that a name looks alike in several
             figures; those drawn and not in it follow. None takes those drawn here.
+
+    Returns:
+        The figure; `figure.savefig(path)` writes it.
 
     Raises:
         ValueError: If there is no field, shapes differ, or `channels` has not a name for each.

@@ -59,6 +59,9 @@ def plot_recovery(
         bound: Standard deviation that no estimator beats by much, for each parameter in its unit;
             drawn as a band around equality.
 
+    Returns:
+        The figure; `figure.savefig(path)` writes it.
+
     Raises:
         ValueError: If shapes or numbers of names differ.
     """
@@ -72,15 +75,28 @@ def plot_recovery(
     step = max(1, len(truth) // MOST_POINTS)
     for axes, i in zip(grid, drawn, strict=True):
         true, found = to_numpy(truth[::step, i]), to_numpy(estimate[::step, i])
+        scale, unit = _readable(true, units[i])
+        true, found = true / scale, found / scale
         ends = np.array([true.min(), true.max()])
         if bound is not None:
+            width = bound[i] / scale
             axes.fill_between(
-                ends, ends - bound[i], ends + bound[i], color=VERMILION, alpha=0.25, linewidth=0
+                ends, ends - width, ends + width, color=VERMILION, alpha=0.25, linewidth=0
             )
         axes.plot(true, found, ".", markersize=2, color=BLUE, alpha=0.5)
         axes.plot(ends, ends, color=INK, linewidth=0.8)
-        style_axes(axes, xlabel=f"true {with_unit(names[i], units[i])}", ylabel="estimated")
+        style_axes(axes, xlabel=f"true {with_unit(names[i], unit)}", ylabel="estimated")
     return figure
+
+
+def _readable(values: np.ndarray, unit: str) -> tuple[float, str]:
+    """A power of a thousand that brings large or tiny values to plain ticks, and the unit with it."""
+    largest = float(np.abs(values).max())
+    thousands = math.floor(math.log10(largest) / 3 + 1e-9) if largest > 0 else 0
+    if -1 <= thousands <= 1:  # matplotlib's ticks read well here
+        return 1.0, unit
+    factor = rf"$10^{{{3 * thousands}}}$"
+    return 10.0 ** (3 * thousands), f"{factor} {unit}".strip()
 
 
 def plot_parameters_over_time(
@@ -103,6 +119,9 @@ def plot_parameters_over_time(
         names: Of the parameters.
         units: Of the parameters; empty if dimensionless.
         xlabel: Name of the abscissa.
+
+    Returns:
+        The figure; `figure.savefig(path)` writes it.
     """
     figure, grid = _panels(len(names), columns=1)
     at = np.asarray(time, dtype=float)
@@ -126,6 +145,9 @@ def plot_patterns(
         patterns: Directions, of length 1.
         shares: Of the variance, 0 to 1.
         channels: Names of the channels, written while there are few.
+
+    Returns:
+        The figure; `figure.savefig(path)` writes it.
     """
     figure = new_figure(WIDTH, 2.8)
     axes = figure.subplots()
@@ -146,6 +168,9 @@ def plot_error_bars(errors: Mapping[str, float], *, ylabel: str) -> Figure:
     Args:
         errors: Positive errors by name; others are left out.
         ylabel: What they are, with its unit.
+
+    Returns:
+        The figure; `figure.savefig(path)` writes it.
     """
     shown = {name: value for name, value in errors.items() if value > 0 and math.isfinite(value)}
     figure = new_figure(WIDTH, 2.6)

@@ -80,6 +80,9 @@ def plot_metric(
         time_unit: Of `frame_interval`, for the label.
         unit: Of the metric, for the label; nothing for dimensionless ones.
 
+    Returns:
+        The figure; `figure.savefig(path)` writes it.
+
     Raises:
         ValueError: If the metric was not scored.
     """
@@ -119,6 +122,9 @@ def plot_correlation(
         time_unit: Of `frame_interval`, for the label.
         order: Names whose place decides colour and dashes, so that a name looks alike in several
             figures; those drawn and not in it follow. None takes those drawn here.
+
+    Returns:
+        The figure; `figure.savefig(path)` writes it.
     """
     figure = new_figure(WIDTH, 3.1)
     axes = figure.subplots()

@@ -64,6 +64,9 @@ def proper_modes(
             and of cells.
         spatial_dims: Number of trailing axes that are space.
 
+    Returns:
+        Modes, their energies and coefficients, per channel.
+
     Raises:
         ValueError: If an axis is missing, `num_modes` is out of range, or the field is not finite.
 

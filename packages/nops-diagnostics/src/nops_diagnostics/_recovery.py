@@ -51,6 +51,9 @@ def recovery_report(
         bounds: Low and high end of each, in its unit.
         sd: Standard deviations of the estimates, same shape and units.
 
+    Returns:
+        R², errors, bias and coverage of each parameter.
+
     Raises:
         ValueError: If shapes or numbers of names differ, there are fewer than two samples, or a low
             end is not below its high end.

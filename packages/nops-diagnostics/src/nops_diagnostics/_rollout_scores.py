@@ -152,6 +152,27 @@ def rollout_scores(
     """Score rollouts that fit into memory at once: `score_errors(rollout_errors(...))`.
 
     Arguments, result and errors are those of the two functions.
+
+    Args:
+        pred: Rollouts without the initial state.
+        target: Truth at the same times, same shape and unit.
+        initial: The state both start from.
+        mean: Mean of the training trajectories per lead time and channel, a further baseline.
+        noise_floor: Mean squared error that no prediction can beat, a further baseline.
+        reconstruction: The truth encoded and decoded, a further baseline.
+        previous_truth: Whether the true frame before is one too.
+        scale: What the fields of each channel are divided by first; None: as they are.
+        lead_times: Which leads, 1-based; None takes all.
+        spatial_dims: Number of trailing axes that are space.
+        ddof: Of the variance in VRMSE.
+        lengths: Physical extent of each axis, for the spectrum; 2 pi each if None.
+        ratios: "pooled" or "per_sample"; see `score_errors`.
+        bootstrap: Number of resamplings over samples.
+        confidence: Of the intervals.
+        seed: Of the resampling.
+
+    Returns:
+        Metrics with intervals per lead, and those of each baseline.
     """
     errors = rollout_errors(
         pred,

@@ -46,6 +46,9 @@ def derangement(num_samples: int, *, seed: int = 0) -> Int[Tensor, "sample"]:
         num_samples: Number of elements, at least 2.
         seed: Of a generator of its own.
 
+    Returns:
+        Indices, each of 0 … num_samples − 1 once.
+
     Raises:
         ValueError: If `num_samples` is below 2: one element cannot move.
     """

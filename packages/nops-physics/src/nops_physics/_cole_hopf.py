@@ -59,6 +59,12 @@ class ColeHopf:
     def classic(cls, viscosity: float = 0.01 / math.pi) -> "ColeHopf":
         """The case u0 = -sin(pi x) on [-1, 1]; steepest, with slope -152.005, at t = 1.6037 / pi.
 
+        Args:
+            viscosity: Length^2 per time; the classic one by default, of which that slope is.
+
+        Returns:
+            The solution, periodic over 2.
+
         Source:
             Basdevant et al., Computers & Fluids 14 (1986).
         """

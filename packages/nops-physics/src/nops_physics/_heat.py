@@ -215,6 +215,9 @@ def heat_exact(
         wavenumber: Cycles per unit of length.
         diffusivity: Length^2 per time, at least 0.
 
+    Returns:
+        The wave at the broadcast points and times, amplitude 1, in the unit of the initial field.
+
     Raises:
         ValueError: If the diffusivity is negative.
     """

@@ -79,6 +79,9 @@ def load_spectra(path: str | Path | None = None) -> Spectra:
     Args:
         path: The file, or None for `prosail`.
 
+    Returns:
+        The constants, one row per nm.
+
     Raises:
         SpectraNotFound: If no file is named and `prosail` is not installed.
         ValueError: If the file is not such a table, with its name, row, column and what was

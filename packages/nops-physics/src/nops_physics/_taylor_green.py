@@ -108,6 +108,9 @@ def taylor_green_exact(
         t: Time; a tensor broadcasts against the points.
         viscosity: Kinematic viscosity, length^2 per time, at least 0.
 
+    Returns:
+        Velocity components u_1 and u_2 along the last axis; length per time.
+
     Raises:
         ValueError: If the viscosity is negative.
     """

@@ -31,6 +31,7 @@ from nops_schedules._suggest import suggest_params
 from nops_schedules._variance import VarianceWeights
 
 FlexibleLossSchedulerConfig = SchedulerParams
+"""`SchedulerParams` by the name that published configurations have."""
 
 __all__ = [
     "AdaptiveLossWeights",

@@ -36,6 +36,12 @@ KINDS = {
 def weighting_class(kind: str) -> type:
     """The class of a weighting by its name; those that go by gradients are loaded when asked for.
 
+    Args:
+        kind: One of `weighting_kinds()`.
+
+    Returns:
+        The class, such as `ReLoBRaLo`; its first argument is the terms.
+
     Raises:
         ValueError: If there is none of the name, with the nearest.
         ImportError: If it needs torch, and torch is not installed.
@@ -84,7 +90,11 @@ def make_weighting(kind: str, terms: Mapping[str, float], **options: Any) -> Any
 
 
 def weighting_kinds() -> tuple[str, ...]:
-    """The names that `make_weighting` knows."""
+    """The names that `make_weighting` knows.
+
+    Returns:
+        Names such as "constant" and "relobralo".
+    """
     return tuple(KINDS)
 
 

@@ -286,6 +286,12 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     The sum is checked against `manifest.json` beside the file, where it is listed. Nothing in the file is
     ever executed.
 
+    Args:
+        path: A file, or a folder with `manifest.json`.
+
+    Returns:
+        The mapping that was saved: plain values and tensors.
+
     Raises:
         CheckpointError: If there is none, or it is damaged or refused; the message says which and why.
     """

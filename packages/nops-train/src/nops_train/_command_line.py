@@ -47,6 +47,9 @@ def run_cli(app: App, argv: Sequence[str] | None = None) -> int:
     Args:
         app: The declared command line.
         argv: Words after the program's name; those of the process by default.
+
+    Returns:
+        The exit code.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     program, invocation = app.name, None
@@ -142,6 +145,14 @@ def resolve_call(
     app: App, command: Command, words: Sequence[str]
 ) -> tuple[BaseModel | None, Invocation]:
     """The config (None for a command without one) and the invocation that the words amount to.
+
+    Args:
+        app: The declared command line.
+        command: One of its commands.
+        words: What follows the command's name.
+
+    Returns:
+        Both; presets, file and flags are laid over each other, aliases replaced.
 
     Raises:
         InputError: On anything in the words, the files or the values that cannot be.

@@ -182,6 +182,9 @@ def parse_config(
         source: How messages call the place, such as the file's name.
         aliases: Other accepted names of keys.
 
+    Returns:
+        The config, of that class, every value checked.
+
     Raises:
         InputError: On an unknown key or an invalid value: source, key, found, expected.
     """
@@ -192,6 +195,13 @@ def parse_config(
 
 def load_run_config(config: type[ConfigT], folder: str | Path) -> ConfigT:
     """The config that a run folder holds.
+
+    Args:
+        config: The config class of the app.
+        folder: The run folder.
+
+    Returns:
+        The config, of that class.
 
     Raises:
         InputError: If it is no run folder, or its `config.yaml` does not fit the class.
@@ -230,6 +240,9 @@ def resumed_config(
         stored: The config in the checkpoint, nested.
         explicit: Keys that the user gave (`Invocation.explicit`).
         source: How messages call the checkpoint.
+
+    Returns:
+        The config to go on with.
 
     Raises:
         InputError: If the stored config no longer fits the class.

@@ -82,7 +82,14 @@ def exit_of(error: BaseException) -> tuple[int, str | None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: of Python, NumPy or torch, which is not imported to find out."""
+    """Whether memory ran out: of Python, NumPy or torch, which is not imported to find out.
+
+    Args:
+        error: As caught.
+
+    Returns:
+        Whether it says so.
+    """
     if isinstance(error, MemoryError):
         return True
     names = {cls.__name__ for cls in type(error).__mro__}

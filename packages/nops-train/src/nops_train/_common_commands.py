@@ -15,7 +15,11 @@ SCHEDULED = {
 
 
 def schedule_needs() -> tuple[Needs, ...]:
-    """For `App.needs`: the keys that count under some learning-rate schedules only."""
+    """For `App.needs`: the keys that count under some learning-rate schedules only.
+
+    Returns:
+        Members of `App.needs`.
+    """
     return tuple(
         Needs(key=f"train.{key}", other="train.lr_schedule", values=values)
         for key, values in SCHEDULED.items()
@@ -23,17 +27,29 @@ def schedule_needs() -> tuple[Needs, ...]:
 
 
 def one_run() -> Folders:
-    """For `evaluate`, a command with `config="run"`: a run folder, or that of `--runs` and `--name`."""
+    """For `evaluate`, a command with `config="run"`: a run folder, or that of `--runs` and `--name`.
+
+    Returns:
+        For `Command.folders`.
+    """
     return Folders(metavar="RUN", help="Run folder.", minimum=0, maximum=1)
 
 
 def some_runs() -> Folders:
-    """For `report`, a command with `config="none"`: one run folder or more."""
+    """For `report`, a command with `config="none"`: one run folder or more.
+
+    Returns:
+        For `Command.folders`.
+    """
     return Folders(metavar="RUN", help="Run folders.", minimum=1, maximum=None)
 
 
 def runs_or_studies() -> Folders:
-    """For `report`, a command with `config="none"`: folders of runs or of studies, one or more."""
+    """For `report`, a command with `config="none"`: folders of runs or of studies, one or more.
+
+    Returns:
+        For `Command.folders`.
+    """
     text = "Run folders, or folders of studies."
     return Folders(metavar="RUN", help=text, minimum=1, maximum=None, runs=False)
 
@@ -43,6 +59,9 @@ def verify_option(samples: str = "samples replayed by the solver") -> Option:
 
     Args:
         samples: What is done beside the checksums, for `--help`.
+
+    Returns:
+        A member of `Command.options`.
     """
     return Option(
         flag="--verify",
@@ -59,6 +78,9 @@ def generate_command(module: str, *, text: str, samples: str | None = None) -> C
         module: Which has `generate_data(config)` and `verify_data(config)`; imported when one runs.
         text: One line for `--help`.
         samples: As of `verify_option`.
+
+    Returns:
+        A member of `App.commands`.
     """
 
     def run(config: BaseModel, call: Invocation) -> None:

@@ -25,6 +25,9 @@ def neutral_keys(*own: str) -> tuple[str, ...]:
 
     Args:
         own: More of them, or whole sections, such as "evaluate".
+
+    Returns:
+        Dotted keys and sections.
     """
     return (*_WHERE, *_WATCHING, *_SAVING, *own)
 
@@ -38,6 +41,9 @@ def continued_config(config: ConfigT, call: Invocation) -> ConfigT:
     Args:
         config: As resolved, with a section `train`.
         call: Its run is `<runs>/<app>/<name>`.
+
+    Returns:
+        The config to train with.
 
     Raises:
         InputError: If the stored config no longer fits, or `train.init_from` of a new run is not
@@ -56,6 +62,9 @@ def continued_config(config: ConfigT, call: Invocation) -> ConfigT:
 def check_start_weights(source: str | None) -> None:
     """Refuse a path of start weights at which there is nothing.
 
+    Args:
+        source: A path as in `train.init_from`, or None, which is fine.
+
     Raises:
         InputError: Naming `train.init_from` and the path.
     """
@@ -69,6 +78,12 @@ def open_study(call: Invocation) -> Study:
     """The folder `<runs>/<app>/<name>` of a study; a new one beside it, `-2`, `-3` …, for `--resume never`.
 
     Under `torchrun` rank 0 calls this for all: `world.from_main(lambda: open_study(call))`.
+
+    Args:
+        call: Its `runs`, `app`, `name` and `resume` count.
+
+    Returns:
+        The study, whose `study.json` is there or will be.
 
     Raises:
         InputError: If the folder cannot be made.
@@ -86,6 +101,9 @@ def study_config(config: ConfigT, study: Study, call: Invocation) -> ConfigT:
         config: As resolved.
         study: What `study.update(config=config.model_dump(mode="json"))` has stored is found there.
         call: Keys and preset that were given.
+
+    Returns:
+        The config to go on with.
 
     Raises:
         InputError: If the stored config no longer fits the class.

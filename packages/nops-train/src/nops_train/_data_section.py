@@ -19,6 +19,9 @@ def require_data(folder: Path | str, *, app: str) -> Path:
         folder: As given by `data.path`.
         app: Name of the program, for the advice.
 
+    Returns:
+        The folder, as a path.
+
     Raises:
         InputError: If there is nothing; with the command that would make data there.
     """
@@ -45,6 +48,9 @@ def settled_config(
         facts: Keys of the section, and what the files hold; None for data that are yet to be made.
             A count (`num_…`) that the user gave takes the first so many.
         explicit: Keys that the user gave (`Invocation.explicit`).
+
+    Returns:
+        The config, a copy.
 
     Raises:
         InputError: If the user asked for what the folder does not hold, or the config does not fit

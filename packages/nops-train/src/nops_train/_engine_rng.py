@@ -55,7 +55,11 @@ def seed_generators(
 
 
 def rng_state() -> dict[str, Any]:
-    """States of Python's, NumPy's and torch's global generators, in plain numbers and tensors."""
+    """States of Python's, NumPy's and torch's global generators, in plain numbers and tensors.
+
+    Returns:
+        For `set_rng_state`, and fit for a checkpoint.
+    """
     version, words, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
@@ -73,7 +77,11 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Go on from what `rng_state` returned; CUDA states are left where the device count differs."""
+    """Go on from what `rng_state` returned; CUDA states are left where the device count differs.
+
+    Args:
+        state: From `rng_state`.
+    """
     words = tuple(state["python"]["words"].tolist())
     random.setstate((state["python"]["version"], words, state["python"]["gauss"]))
     numpy = state["numpy"]

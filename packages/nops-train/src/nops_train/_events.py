@@ -67,6 +67,12 @@ def read_events(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
     A last line cut short by a crash is left out.
 
+    Args:
+        path: The run folder or the file.
+
+    Returns:
+        One dict per line, with `event`, `time`, `epoch` and `step`.
+
     Raises:
         InputError: If there is no such file, or a line before the last is no JSON object.
     """

@@ -34,6 +34,10 @@ def make_learning_rate(
             `nops_schedules.warmup_cosine`.
         decay_per_epoch: Factor per epoch where `lr_schedule` is "constant".
 
+    Returns:
+        `rate(epoch, step)`; under "plateau" with a state, and `observe(value)` for the monitored
+        metric.
+
     Raises:
         InputError: If the warm-up is as long as the run.
     """

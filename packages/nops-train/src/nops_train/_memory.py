@@ -103,6 +103,9 @@ def predict_memory(
         window: Steps that gradients flow through.
         checkpoint_every: Steps between stored states; 0 stores all activations.
 
+    Returns:
+        Bytes of activations, for the whole batch and window.
+
     Raises:
         ValueError: If a number is out of range, or an input holds no sample.
     """
@@ -170,6 +173,12 @@ def free_memory(device: torch.device | str) -> int:
 
     CPU: what the system can give without swapping, within the limit of the container, if any. CUDA: what
     the device has free, and what this process has reserved and not in use.
+
+    Args:
+        device: Such as "cpu" or "cuda:0".
+
+    Returns:
+        Bytes.
     """
     device = torch.device(device)
     if device.type == "cuda":

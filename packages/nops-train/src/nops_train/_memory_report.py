@@ -29,6 +29,9 @@ def forecast_memory(
         window: Steps that gradients flow through.
         checkpoint_every: Steps between stored states; 0 stores all.
         parts: Ranks that share gradients and optimizer state.
+
+    Returns:
+        Bytes of activations, gradients and optimizer state.
     """
     device = next(model.parameters()).device
     batch = min(train.batch_size, num_samples)

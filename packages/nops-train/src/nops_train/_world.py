@@ -150,6 +150,9 @@ def join_world() -> World:
     A group that the caller has initialised is used as it is; it needs gloo for CPU tensors
     (`backend="cpu:gloo,cuda:nccl"`).
 
+    Returns:
+        The world, the same one at every call; a single rank outside `torchrun`.
+
     Raises:
         InputError: If the variables that `torchrun` sets are incomplete.
     """
