@@ -79,6 +79,8 @@ ALIASES = (
 )
 
 NEEDS = (
+    Needs(key="data.operator", other="data.domain", values=("random_conv",)),
+    Needs(key="data.noise_scale", other="data.domain", values=("random_conv",)),
     Needs(key="rollout.num_pushforward", other="rollout.mode", values=("pushforward",)),
     *schedule_needs(),
 )

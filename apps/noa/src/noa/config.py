@@ -25,6 +25,17 @@ class NoaDataConfig(DataConfig):
         default="gray_scott",
         description="Dynamics to generate; null for given data of unknown origin.",
     )
+    operator: Literal["smooth", "stack"] = Field(
+        default="smooth",
+        description="Kind of random_conv's network: smooth in its parameters, or a stack whose "
+        "weights differ between trajectories, so that nothing generalises to unseen parameters.",
+    )
+    noise_scale: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Noise of random_conv in each step; for stack a factor on the parameters' own.",
+    )
 
     @field_validator("domain", mode="before")
     @classmethod

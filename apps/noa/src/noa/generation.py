@@ -20,7 +20,17 @@ from nops_data import (
     stored_facts,
     verify,
 )
-from nops_physics import Domain, derive_seed, make_domain, physical_parameters, sobol_parameters
+from nops_physics import (
+    CNOReplayer,
+    Domain,
+    RandomConvOperator,
+    SmoothSpec,
+    StackSpec,
+    derive_seed,
+    make_domain,
+    physical_parameters,
+    sobol_parameters,
+)
 from nops_train import (
     InputError,
     require_data,
@@ -40,8 +50,14 @@ def domain_of(config: NoaConfig) -> Domain | None:
     data = config.data
     if data.domain is None:
         return None
-    options = {"weight_seed": data.seed} if data.domain == "random_conv" else {}
-    return make_domain(data.domain, shape=data.shape, **options)
+    if data.domain != "random_conv":
+        return make_domain(data.domain, shape=data.shape)
+    return RandomConvOperator(
+        shape=data.shape,
+        weight_seed=data.seed,
+        spec=StackSpec() if data.operator == "stack" else SmoothSpec(),
+        noise_scale=data.noise_scale,
+    )
 
 
 def make_plan(config: NoaConfig) -> Plan:
@@ -66,13 +82,12 @@ def make_plan(config: NoaConfig) -> Plan:
         boundary=domain.boundary,
         splits=_splits(domain, data),
         units="dimensionless",
-        attributes={"seed": data.seed},
+        attributes={"seed": data.seed, **_of_the_operator(data)},
     )
 
 
 def _splits(domain: Domain, data: NoaDataConfig) -> dict[str, SplitPlan]:
     """Stretches of one Sobol sequence, so that no split shares a parameter."""
-    weight_seed = data.seed if data.domain == "random_conv" else 0
 
     def make(places: range) -> SplitPlan:
         count = len(domain.parameters)
@@ -81,20 +96,54 @@ def _splits(domain: Domain, data: NoaDataConfig) -> dict[str, SplitPlan]:
             theta=theta,
             parameters=physical_parameters(theta, domain.parameters),
             ic_seed=[derive_seed("initial", data.seed, place) for place in places],
-            weight_seed=weight_seed,
+            weight_seed=_weight_seeds(data, places),
+            noise_seed=_noise_seeds(data, places),
         )
 
     counts = {"train": data.num_train, "valid": data.num_valid, "test": data.num_test}
     return consecutive_splits(counts, make)
 
 
+def _of_the_operator(data: NoaDataConfig) -> dict[str, Any]:
+    """What the files say of a random operator beyond its seed, where it is not the default."""
+    facts = {"operator": data.operator, "noise_scale": data.noise_scale}
+    return {name: value for name, value in facts.items() if value != _default(name)}
+
+
+def _default(name: str) -> Any:
+    return NoaDataConfig.model_fields[name].default
+
+
+def _weight_seeds(data: NoaDataConfig, places: range) -> list[int] | int:
+    if data.operator == "stack":
+        return [derive_seed("weights", data.seed, place) for place in places]
+    return data.seed if data.domain == "random_conv" else 0
+
+
+def _noise_seeds(data: NoaDataConfig, places: range) -> list[int] | int:
+    return [derive_seed("noise", data.seed, place) for place in places] if data.noise_scale else 0
+
+
 def solve_with(domain: Domain, *, num_steps: int) -> Any:
     """The callable that computes what a plan asks for."""
+    replayer = CNOReplayer(domain) if isinstance(domain, RandomConvOperator) else None
+
+    def frames_of(initial: torch.Tensor, theta: torch.Tensor, request: Request) -> torch.Tensor:
+        if replayer is None:
+            return domain.trajectory(initial, theta, num_steps=num_steps)
+        stacked = isinstance(replayer.operator.spec, StackSpec)
+        return replayer.replay(
+            initial,
+            theta,
+            num_steps=num_steps,
+            noise_seeds=request.noise_seed,
+            weight_seeds=request.weight_seed if stacked else None,
+        )
 
     def solve(request: Request) -> tuple[torch.Tensor, list[str]]:
         initial = domain.initial(len(request), seed=request.ic_seed)
         theta = torch.from_numpy(request.theta.copy())
-        frames = domain.trajectory(initial, theta, num_steps=num_steps)
+        frames = frames_of(initial, theta, request)
         return frames, domain.initial_kinds(len(request), seed=request.ic_seed)
 
     return solve
@@ -108,7 +157,8 @@ def data_folder(config: NoaConfig) -> Path:
     domain = domain_of(config)
     if domain is None:
         raise InputError("data.path and data.domain are both null: there are no data")
-    facts = data.model_dump(mode="json", exclude={"path"}) | {"version": domain.version}
+    facts = data.model_dump(mode="json", exclude={"path", "operator", "noise_scale"})
+    facts |= {"version": domain.version, **_of_the_operator(data)}
     return named_folder(DEFAULT_ROOT, domain.name, facts)
 
 
@@ -134,7 +184,12 @@ def settle_data(config: NoaConfig, *, explicit: Collection[str] = ()) -> NoaConf
 
 def _facts_on_disk(folder: Path) -> dict[str, Any]:
     stored = stored_attributes(folder)
-    own = {"domain": stored.get("domain"), "seed": int(stored.get("seed", 0))}
+    own = {
+        "domain": stored.get("domain"),
+        "seed": int(stored.get("seed", 0)),
+        "operator": stored.get("operator", _default("operator")),
+        "noise_scale": float(stored.get("noise_scale", _default("noise_scale"))),
+    }
     return {**stored_facts(folder), **own}
 
 

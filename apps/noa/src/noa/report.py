@@ -117,6 +117,8 @@ def write_report(run: RunFolder) -> Path:
     summary = run.summary()
     report = Report("Neural operator agents", f"{run.name} · {facts['dynamics']}")
     _verdict(report, evaluation)
+    if caution := facts.get("caution"):
+        report.add_text(caution)
     report.add_facts(
         {
             "trajectories scored": evaluation.scores.num_samples,

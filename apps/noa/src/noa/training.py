@@ -1,9 +1,11 @@
 """One run from data to report, read from top to bottom."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from nops_models import UAFNO
+from nops_physics import RandomConvOperator
 from nops_train import (
     Engine,
     Invocation,
@@ -26,14 +28,23 @@ from noa.build import (
 from noa.config import NoaConfig
 from noa.evaluation import Evaluation, collect, evaluate_model, probe_set, train_mean
 from noa.generation import domain_of, ensure_data, settle_data
+from noa.old_checkpoints import PublishedCheckpoint, settings_of_resumed
 from noa.report import print_skill, store_evaluation, write_report
 from noa.task import RolloutTask
 from noa.vocabulary import check_kind
 
+CAUTION = (
+    "The operator of each trajectory is a stack with random weights of its own, so its dynamics are a "
+    "hash of θ: nothing that is learned generalises to an unseen θ, and the scores on held-out "
+    "trajectories show what is common to all such operators. Smooth operators (data.operator: "
+    "smooth) are a map that can be learned."
+)
+
 
 def train_run(config: NoaConfig, call: Invocation) -> Evaluation | None:
     """Train, or go on; then, on one rank, evaluate the best model and write the report."""
-    config = settle_data(continued_config(config, call), explicit=call.explicit)
+    config = settings_of_resumed(continued_config(config, call), call)
+    config = settle_data(config, explicit=call.explicit)
     if call.resume != "never":
         check_kind(call.runs / call.app / call.name, tokens=False)
     run = RunFolder.open(
@@ -51,6 +62,10 @@ def train_run(config: NoaConfig, call: Invocation) -> Evaluation | None:
     bundle = open_bundle(config)
     torch.manual_seed(config.train.seed)
     model = build_model(config, bundle)
+    rate = learning_rate(config, steps_per_epoch=bundle.train.num_batches)
+    published = PublishedCheckpoint(
+        config, weights=model.state_dict(), batches=bundle.train.num_batches, learning_rate=rate
+    )
     in_parts = config.train.shard and world.active
     foreseen = forecast(model, config, bundle, parts=world.size) if in_parts else None
     engine = Engine(
@@ -59,9 +74,10 @@ def train_run(config: NoaConfig, call: Invocation) -> Evaluation | None:
         model=model,
         config=config.train,
         run=run,
-        learning_rate=learning_rate(config, steps_per_epoch=bundle.train.num_batches),
+        learning_rate=rate,
         stateful={"normaliser": bundle.normaliser},
         fingerprint=bundle.fingerprints,
+        importers=[published],
     )
     report_forecast(
         foreseen or forecast(model, config, bundle),
@@ -117,6 +133,8 @@ def _probe(config: NoaConfig, bundle: Bundle) -> tuple[torch.Tensor, torch.Tenso
     domain = domain_of(config)
     if domain is None or not bundle.parameter_names:
         return None
+    if isinstance(domain, RandomConvOperator):
+        domain = replace(domain, noise_scale=0.0)  # the spread over parameters, not over noise
     data = config.data
     used = data.num_train + data.num_valid + data.num_test
     frames, theta = probe_set(domain, num_steps=data.num_steps, seed=data.seed, skip=used)
@@ -133,6 +151,7 @@ def _facts(config: NoaConfig, bundle: Bundle, model: torch.nn.Module) -> dict[st
         "data": f"`{data.path}`: {data.num_train} trajectories to train on, {data.num_valid} to "
         f"validate on, {data.num_test} held out; channels {', '.join(bundle.channels)}; "
         f"parameters {', '.join(bundle.parameter_names) or 'none'}.",
+        "caution": CAUTION if data.operator == "stack" else None,
         "channels": list(bundle.channels),
         "mean": bundle.normaliser.mean.tolist(),
         "std": bundle.normaliser.scale.tolist(),

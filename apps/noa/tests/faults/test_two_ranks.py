@@ -52,6 +52,17 @@ def test_both_ranks_killed_at_random_moments(two, whole_of_two, equal_runs, tmp_
     equal_runs(whole_of_two.run, runs.run)
 
 
+def test_two_ranks_take_the_first_step_of_one(whole, whole_of_two):
+    """Half a batch on each of two ranks: the loss and the gradient's norm are those of one rank."""
+    first = []
+    for runs in (whole, whole_of_two):
+        lines = (runs.run / "events.jsonl").read_text().splitlines()
+        first.append(next(e for e in map(json.loads, lines) if e["event"] == "train"))
+    for key in ("loss", "gradient_norm"):
+        assert first[1][key] == pytest.approx(first[0][key], rel=1e-5), key
+    assert first[1]["raw"] == pytest.approx(first[0]["raw"], rel=1e-5)
+
+
 @pytest.mark.parametrize("resume", ["auto", "never"])
 def test_torchrun_starts_a_failed_group_again(two, whole_of_two, equal_runs, tmp_path, resume):
     runs = two(tmp_path / "struck")
