@@ -31,6 +31,18 @@ TINY_RUN = [
     "--train.save_every=2",
     "--evaluate.bootstrap=20",
 ]
+TINY_TOKENS = [
+    "--name=tokens",
+    "--features.clip=4",
+    "--vqvae.epochs=2",
+    "--vqvae.batch_size=12",
+    "--vqvae.codebook_sizes=3,2,2",
+    "--vqvae.latent_dims=4,4,8",
+    "--vqvae.hidden=8,8",
+    "--train.validate_every=1",
+    "--train.log_every=1",
+    "--train.save_every=2",
+]
 TIMES = ("time", "seconds")
 
 
@@ -58,6 +70,7 @@ def run_noa(
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("noa.training.write_report", lambda run: run.path / "report.html")
+    monkeypatch.setattr("noa.token_training.write_token_report", lambda run: run.report)
 
     def run(command: str, *words: str, data: Path | str = data_folder) -> int:
         given = {word.split("=")[0] for word in words}
@@ -73,6 +86,26 @@ def whole(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("whole")
     assert main(["train", f"--data={data_folder}", *TINY_RUN, f"--runs={runs}"]) == 0
     return runs / "noa" / "default"
+
+
+@pytest.fixture
+def train_tokens(run_noa: Callable[..., int], data_folder: Path) -> Callable[..., int]:
+    """`noa train-vqvae` in an empty folder with tiny settings; further words override them."""
+
+    def run(*words: str, data: Path | str = data_folder) -> int:
+        given = {word.split("=")[0] for word in words}
+        tiny = [word for word in TINY_TOKENS if word.split("=")[0] not in given]
+        return main(["train-vqvae", f"--data={data}", *tiny, *words])
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tokens(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of `train-vqvae` with its report, not to be changed."""
+    runs = tmp_path_factory.mktemp("tokens")
+    assert main(["train-vqvae", f"--data={data_folder}", *TINY_TOKENS, f"--runs={runs}"]) == 0
+    return runs / "noa" / "tokens"
 
 
 @pytest.fixture

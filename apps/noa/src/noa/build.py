@@ -9,6 +9,7 @@ from nops_data import (
     NormalisedBatches,
     Normaliser,
     Picked,
+    Splits,
     WellReader,
     Windows,
     open_splits,
@@ -46,6 +47,21 @@ class Bundle:
     whole_train: NormalisedBatches
 
 
+def open_fields(config: NoaConfig) -> Splits:
+    """The three splits of the folder `data.path`, on grids of two dimensions.
+
+    Raises:
+        InputError: If the fields have another number of them.
+        LayoutError: If files are missing, damaged or do not fit each other.
+    """
+    assert config.data.path is not None
+    splits = open_splits(config.data.path)
+    dimensions = len(splits.train.shape)
+    if dimensions != 2:
+        raise InputError(f"{splits.folder}: fields on a {dimensions}-dimensional grid; expected 2")
+    return splits
+
+
 def open_bundle(config: NoaConfig) -> Bundle:
     """Readers, windows and samplers over the folder `data.path`.
 
@@ -53,13 +69,8 @@ def open_bundle(config: NoaConfig) -> Bundle:
         InputError: If the fields are not two-dimensional, or there are more ranks than trajectories.
         LayoutError: If files are missing, damaged or do not fit each other.
     """
-    assert config.data.path is not None
-    splits = open_splits(config.data.path)
+    splits = open_fields(config)
     train, normalise = splits.train, splits.normaliser.normalise
-    if len(train.shape) != 2:
-        raise InputError(
-            f"{splits.folder}: fields on a {len(train.shape)}-dimensional grid; expected 2"
-        )
     return Bundle(
         name=train.dataset_name,
         channels=train.channels,

@@ -1,4 +1,4 @@
-"""The command line: `noa generate | train | evaluate | report`.
+"""The command line: `noa generate | train-vqvae | train | evaluate | report`.
 
 Commands name what they run, so that `--help` answers at once.
 """
@@ -92,6 +92,11 @@ COMMANDS = (
         name="train",
         help="Train, evaluate on held-out trajectories, write the report. Continues a run.",
         run="noa.training:train_run",
+    ),
+    Command(
+        name="train-vqvae",
+        help="Train a vocabulary of the same trajectories: features, VQ-VAE, report. Continues a run.",
+        run="noa.token_training:train_vqvae_run",
     ),
     Command(
         name="evaluate",

@@ -6,6 +6,8 @@ from nops_schedules import make_weighting
 from nops_train import Config, ConstantConfig, DataConfig, TrainConfig, WeightingConfig
 from pydantic import Field, field_validator, model_validator
 
+from noa.config_tokens import FeaturesConfig, VqvaeConfig
+
 DomainName = Literal["gray_scott", "random_conv", "heat"]
 MOST_CHANNELS, MOST_BLOCKS = 4096, 256  # beyond any device: a slip, told before it is built
 SHORT_NAMES = {"rd": "gray_scott", "reaction_diffusion": "gray_scott"}
@@ -126,6 +128,8 @@ class NoaConfig(Config):
     weighting: WeightingConfig = Field(
         default=ConstantConfig(), discriminator="kind", description="Weights over time."
     )
+    features: FeaturesConfig = Field(default=FeaturesConfig(), description="Features of clips.")
+    vqvae: VqvaeConfig = Field(default=VqvaeConfig(), description="VQ-VAE of `train-vqvae`.")
     train: TrainConfig = Field(default=TrainConfig(), description="Optimisation and checkpoints.")
     evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="Evaluation.")
 

@@ -21,6 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from noa.evaluation import CORRELATION_THRESHOLD, Evaluation
+from noa.features import FEATURES
+from noa.token_report import write_token_report
 
 EVALUATION = "evaluation.pt"
 BASELINES = {"persistence": "persistence", "mean": "training mean", "zero": "zero"}
@@ -56,7 +58,9 @@ def load_evaluation(run: RunFolder) -> tuple[Evaluation, dict[str, Any]]:
 def report_runs(call: Invocation) -> None:
     """Write one run's report again, or a comparison beside the first of several."""
     runs = [RunFolder.at(folder) for folder in call.folders]
-    if len(runs) == 1:
+    if len(runs) == 1 and (runs[0].path / FEATURES).is_file():
+        print(f"Report: {write_token_report(runs[0])}")
+    elif len(runs) == 1:
         print(f"Report: {write_report(runs[0])}")
     else:
         print(f"Report: {compare_runs(runs)}")

@@ -28,11 +28,14 @@ from noa.evaluation import Evaluation, collect, evaluate_model, probe_set, train
 from noa.generation import domain_of, ensure_data, settle_data
 from noa.report import print_skill, store_evaluation, write_report
 from noa.task import RolloutTask
+from noa.vocabulary import check_kind
 
 
 def train_run(config: NoaConfig, call: Invocation) -> Evaluation | None:
     """Train, or go on; then, on one rank, evaluate the best model and write the report."""
     config = settle_data(continued_config(config, call), explicit=call.explicit)
+    if call.resume != "never":
+        check_kind(call.runs / call.app / call.name, tokens=False)
     run = RunFolder.open(
         call.runs,
         app="noa",
@@ -78,6 +81,7 @@ def evaluate_run(config: NoaConfig, call: Invocation) -> Evaluation:
     """Evaluate the best model of a run folder again."""
     assert call.folder is not None
     run = RunFolder.at(call.folder)
+    check_kind(run.path, tokens=False)
     bundle = open_bundle(config)
     model = build_model(config, bundle)
     return _evaluate(run, config, bundle, model)

@@ -53,6 +53,7 @@ from nops_diagnostics._plot_schedule import plot_schedule
 from nops_diagnostics._plot_scores import plot_correlation, plot_metric, plot_skill
 from nops_diagnostics._plot_tokens import plot_alignment, plot_distances, plot_token_usage
 from nops_diagnostics._plot_training import Series, plot_training, read_series
+from nops_diagnostics._plot_usage import plot_usage
 from nops_diagnostics._pod import ProperModes, proper_modes
 from nops_diagnostics._recovery import RecoveryReport, recovery_report
 from nops_diagnostics._report import Report
@@ -73,6 +74,7 @@ from nops_diagnostics._separability import jeffries_matusita
 from nops_diagnostics._spectra import spectrum_error
 from nops_diagnostics._stability import TemporalStability, temporal_stability
 from nops_diagnostics._temporal_spectrum import TemporalSpectrum, temporal_spectrum
+from nops_diagnostics._token_information import TokenInformation, token_information
 
 __all__ = [
     "AlignedPair",
@@ -104,6 +106,7 @@ __all__ = [
     "TemporalSpectrum",
     "TemporalStability",
     "TokenDivergence",
+    "TokenInformation",
     "alignment_report",
     "bootstrap_estimate",
     "brmse",
@@ -157,6 +160,7 @@ __all__ = [
     "plot_temporal_spectrum",
     "plot_token_usage",
     "plot_training",
+    "plot_usage",
     "proper_modes",
     "read_series",
     "recovery_report",
@@ -171,5 +175,6 @@ __all__ = [
     "temporal_spectrum",
     "temporal_stability",
     "token_divergence",
+    "token_information",
     "vrmse",
 ]
