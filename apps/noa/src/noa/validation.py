@@ -13,6 +13,7 @@ from nops_diagnostics import (
     feature_distribution,
     token_divergence,
 )
+from nops_train import InputError
 from torch import Tensor
 
 from noa.readings import Readings, Tokeniser, code_counts, families_of, read
@@ -139,6 +140,19 @@ def validate_tokens(
         names=vocabulary.names,
         num_trajectories=len(pred),
     )
+
+
+def check_count(num_trajectories: int) -> None:
+    """Refuse too few held-out trajectories.
+
+    Raises:
+        InputError: If there are fewer than four.
+    """
+    if num_trajectories < LEAST_TRAJECTORIES:
+        raise InputError(
+            f"data.num_test = {num_trajectories}: tokens are compared on {LEAST_TRAJECTORIES} "
+            "held-out trajectories at least"
+        )
 
 
 def grade_of(ratio: float) -> str:

@@ -100,7 +100,8 @@ def plot_distances(
         to_numpy(null[shown]), places, "|", color=VERMILION, markersize=9, label="95 % of chance"
     )
     style_axes(axes, xlabel="Wasserstein-1 distance (training standard deviations)", ylabel="")
-    axes.set_yticks(places, [names[i] for i in shown.tolist()], fontsize=SMALL)
+    labels: list[str] = [str(names[i]) for i in shown.tolist()]
+    axes.set_yticks(places, labels, fontsize=SMALL)
     axes.invert_yaxis()
     axes.set_xlim(left=0.0)
     add_legend(axes, loc="lower right")
