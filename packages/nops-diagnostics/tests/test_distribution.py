@@ -50,6 +50,32 @@ def test_energy_sees_a_dependence_that_columns_do_not(fields):
     assert found.energy["all"] > 3 * found.energy_null["all"]
 
 
+def test_halves_share_no_trajectory(fields):
+    # Four clips of each trajectory, nearly one and the same: halves of clips would both hold it.
+    a, b = (fields(seed, 20, 2).repeat_interleave(4, 0) for seed in (7, 8))
+    groups = torch.arange(20).repeat_interleave(4)
+    single = feature_distribution(a[::4], b[::4], seed=1)
+    whole, apart = (feature_distribution(a, b, groups=g, seed=1) for g in (groups, None))
+    assert_close(whole.wasserstein_null, single.wasserstein_null)
+    assert (apart.wasserstein_null < 0.9 * whole.wasserstein_null).all()
+    tokens = (a > 0).long()
+    assert_close(
+        token_divergence(tokens, tokens, num_codes=2, groups=torch.arange(80)).null,
+        token_divergence(tokens, tokens, num_codes=2).null,
+    )
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_groups_that_do_not_fit_are_refused(fields):
+    a = fields(9, 8, 2)
+    with pytest.raises(ValueError, match=r"expected \(8,\)"):
+        feature_distribution(a, a, groups=torch.arange(7))
+    with pytest.raises(
+        ValueError, match=r"4 samples \(or groups\) of a, 1 of b and 1 split, got 2"
+    ):
+        token_divergence((a > 0).long(), (a > 0).long(), num_codes=2, groups=torch.arange(8) // 4)
+
+
 def test_nulls_cover_chance_and_not_a_shift(fields):
     a, b = fields(5, 100, 4), fields(6, 100, 4)
     same, other = feature_distribution(a, b), feature_distribution(a, b + 1)

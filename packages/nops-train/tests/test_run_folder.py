@@ -244,6 +244,15 @@ def test_the_summary_is_merged_and_keeps_odd_numbers(tmp_path):
     json.loads((run.path / "summary.json").read_text(), parse_constant=pytest.fail)
 
 
+def test_further_records_are_kept_whole(tmp_path):
+    run = open_run(tmp_path)
+    assert run.record("diagnosis.json") == {}
+    run.keep("diagnosis.json", {"a": 1, "b": 2})
+    run.keep("diagnosis.json", {"a": [math.inf]})
+    assert run.record("diagnosis.json") == {"a": [math.inf]}
+    assert run.summary() == {}
+
+
 def test_events_are_valid_json_whatever_the_numbers(tmp_path):
     log = EventLog(tmp_path / "events.jsonl")
     log.write("a", raw={"x": math.nan, "y": [math.inf, -math.inf, 1.5]}, path=tmp_path)

@@ -62,22 +62,27 @@ def open_fields(config: NoaConfig) -> Splits:
     return splits
 
 
-def open_bundle(config: NoaConfig) -> Bundle:
+def open_bundle(config: NoaConfig, normaliser: Normaliser | None = None) -> Bundle:
     """Readers, windows and samplers over the folder `data.path`.
+
+    Args:
+        config: Settled.
+        normaliser: Of other data, whose units the fields are to have; None is that of these data.
 
     Raises:
         InputError: If the fields are not two-dimensional, or there are more ranks than trajectories.
         LayoutError: If files are missing, damaged or do not fit each other.
     """
     splits = open_fields(config)
-    train, normalise = splits.train, splits.normaliser.normalise
+    train, units = splits.train, normaliser or splits.normaliser
+    normalise = units.normalise
     return Bundle(
         name=train.dataset_name,
         channels=train.channels,
         parameter_names=train.parameter_names,
         shape=train.shape,
         frame_interval=splits.frame_interval,
-        normaliser=splits.normaliser,
+        normaliser=units,
         fingerprints=splits.fingerprints,
         train=NormalisedBatches(_drawn(config, train, join_world()), normalise),
         valid=NormalisedBatches(_whole(config, splits.valid, join_world()), normalise),

@@ -1,4 +1,4 @@
-"""The command line: `noa generate | train-vqvae | train | evaluate | report`.
+"""The command line: `noa generate | train-vqvae | train | validate | diagnose | align | report`.
 
 Commands name what they run, so that `--help` answers at once.
 """
@@ -13,12 +13,12 @@ from nops_train import (
     Command,
     Needs,
     generate_command,
-    one_run,
     run_cli,
     schedule_needs,
     some_runs,
 )
 
+from noa.cli_tokens import ALIGN, DIAGNOSE, VALIDATE
 from noa.config import NoaConfig
 
 TOKENS = "needs a trained VQ-VAE, and this version trains on trajectories alone"
@@ -100,14 +100,9 @@ COMMANDS = (
         help="Train a vocabulary of the same trajectories: features, VQ-VAE, report. Continues a run.",
         run="noa.token_training:train_vqvae_run",
     ),
-    Command(
-        name="evaluate",
-        help="Evaluate the best model of a run again, and write its report.",
-        run="noa.training:evaluate_run",
-        config="run",
-        folders=one_run(),
-        spellings=("validate",),
-    ),
+    VALIDATE,
+    DIAGNOSE,
+    ALIGN,
     Command(
         name="report",
         help="Write the report of a run again, or compare several.",

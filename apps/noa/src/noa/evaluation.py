@@ -150,6 +150,7 @@ def evaluate_model(
     bootstrap: int,
     batch_size: int,
     probe: tuple[Tensor, Tensor] | None,
+    pred: Tensor | None = None,
 ) -> Evaluation:
     """Roll out from every initial field and score it.
 
@@ -163,11 +164,12 @@ def evaluate_model(
         bootstrap: Resamples behind each interval.
         batch_size: Trajectories rolled out at a time.
         probe: From `probe_set`, normalised; None leaves the diversity out.
+        pred: The rollouts, if at hand; made here if None.
     """
     initial, target = frames[:, 0], frames[:, 1:]
     spatial_dims = frames.ndim - 3
     rollout = batched_rollout(model, num_steps=target.shape[1], batch_size=batch_size)
-    pred = rollout(initial, parameters)
+    pred = rollout(initial, parameters) if pred is None else pred
     shown = choose_shown(pred, target)
     options: dict[str, Any] = {"spatial_dims": spatial_dims, "bootstrap": bootstrap}
     shuffled: list[Any] = [

@@ -20,11 +20,14 @@ from nops_train import InputError, Invocation, RunFolder, read_events
 from rich.console import Console
 from rich.table import Table
 
+from noa.diagnosis_report import add_diagnosis
 from noa.evaluation import CORRELATION_THRESHOLD, Evaluation
 from noa.features import FEATURES
 from noa.token_report import write_token_report
+from noa.validation_report import add_tokens
 
 EVALUATION = "evaluation.pt"
+VALIDATION, DIAGNOSIS = "validation.json", "diagnosis.json"
 BASELINES = {"persistence": "persistence", "mean": "training mean", "zero": "zero"}
 LEADS_SHOWN = (1, 8, 32, 64)
 
@@ -45,13 +48,13 @@ def load_evaluation(run: RunFolder) -> tuple[Evaluation, dict[str, Any]]:
     """
     path = run.path / EVALUATION
     if not path.is_file():
-        raise InputError(f"{run.path}: not evaluated yet; `noa evaluate {run.path}` does it")
+        raise InputError(f"{run.path}: not evaluated yet; `noa validate {run.path}` does it")
     try:
         plain = torch.load(path, weights_only=True)
         return Evaluation.from_plain(plain["evaluation"]), plain["facts"]
     except Exception as error:
         raise InputError(
-            f"{path}: cannot be read ({error}); `noa evaluate {run.path}` writes it anew"
+            f"{path}: cannot be read ({error}); `noa validate {run.path}` writes it anew"
         ) from error
 
 
@@ -131,6 +134,7 @@ def write_report(run: RunFolder) -> Path:
     )
     _skill_section(report, evaluation)
     _pictures_section(report, evaluation, facts)
+    _token_sections(report, run)
     report.add_section("Training")
     report.add_figure(
         plot_training(read_events(run.path)),
@@ -143,6 +147,15 @@ def write_report(run: RunFolder) -> Path:
     report.add_config(run.config)
     report.add_machine()
     return report.write(run.report, plots=run.plots)
+
+
+def _token_sections(report: Report, run: RunFolder) -> None:
+    """What the last validation and a diagnosis of the same weights found, where there are any."""
+    validation, diagnosis = run.record(VALIDATION), run.record(DIAGNOSIS)
+    if validation.get("tokens"):
+        add_tokens(report, validation["tokens"])
+    if diagnosis and diagnosis["position"] == validation.get("position"):
+        add_diagnosis(report, diagnosis)
 
 
 def _verdict(report: Report, evaluation: Evaluation) -> None:

@@ -1,6 +1,7 @@
 """One run from data to report, read from top to bottom."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from nops_models import UAFNO
 from nops_physics import RandomConvOperator
 from nops_train import (
     Engine,
+    InputError,
     Invocation,
     RunFolder,
     continued_config,
@@ -17,6 +19,7 @@ from nops_train import (
     report_forecast,
 )
 from nops_train import export as export_weights
+from torch import Tensor
 
 from noa.build import (
     Bundle,
@@ -26,12 +29,22 @@ from noa.build import (
     open_bundle,
 )
 from noa.config import NoaConfig
-from noa.evaluation import Evaluation, collect, evaluate_model, probe_set, train_mean
+from noa.evaluation import (
+    Evaluation,
+    batched_rollout,
+    collect,
+    evaluate_model,
+    probe_set,
+    train_mean,
+)
 from noa.generation import domain_of, ensure_data, settle_data
 from noa.old_checkpoints import PublishedCheckpoint, settings_of_resumed
-from noa.report import print_skill, store_evaluation, write_report
+from noa.readings import check_clips, check_finite
+from noa.report import VALIDATION, print_skill, store_evaluation, write_report
 from noa.task import RolloutTask
-from noa.vocabulary import check_kind
+from noa.validation import check_count, validate_tokens
+from noa.validation_report import check_grade, print_tokens_verdict
+from noa.vocabulary import Vocabulary, check_kind, load_vocabulary
 
 CAUTION = (
     "The operator of each trajectory is a stack with random weights of its own, so its dynamics are a "
@@ -93,42 +106,99 @@ def train_run(config: NoaConfig, call: Invocation) -> Evaluation | None:
     return _evaluate(run, config, bundle, model)
 
 
-def evaluate_run(config: NoaConfig, call: Invocation) -> Evaluation:
-    """Evaluate the best model of a run folder again."""
+def validate_run(config: NoaConfig, call: Invocation) -> Evaluation:
+    """Evaluate the best model of a run folder again, with a vocabulary its tokens too.
+
+    Raises:
+        CheckFailed: If there is a vocabulary, and rollouts are not finite, or the reconstruction error of
+            their tokens is beyond what is acceptable.
+    """
     assert call.folder is not None
     run = RunFolder.at(call.folder)
     check_kind(run.path, tokens=False)
+    vocabulary = given_vocabulary(call)
     bundle = open_bundle(config)
     model = build_model(config, bundle)
-    return _evaluate(run, config, bundle, model)
+    evaluation = _evaluate(run, config, bundle, model, vocabulary)
+    if tokens := run.record(VALIDATION)["tokens"]:
+        check_grade(tokens)
+    return evaluation
 
 
-def _evaluate(run: RunFolder, config: NoaConfig, bundle: Bundle, model: UAFNO) -> Evaluation:
+def given_vocabulary(call: Invocation) -> Vocabulary | None:
+    """The one that `--vqvae-path` or a second folder names, if any.
+
+    Raises:
+        InputError: If both do, or it is no run of `train-vqvae`.
+    """
+    flag = call.options["vqvae_path"]
+    named = [*call.folders[1:], *([] if flag is None else [Path(flag)])]
+    if len(named) > 1:
+        raise InputError(f"--vqvae-path {flag}, and the folder {named[0]}: give one of them")
+    return load_vocabulary(named[0]) if named else None
+
+
+def _evaluate(
+    run: RunFolder,
+    config: NoaConfig,
+    bundle: Bundle,
+    model: UAFNO,
+    vocabulary: Vocabulary | None = None,
+) -> Evaluation:
+    if vocabulary is not None:
+        check_clips(vocabulary, num_steps=config.data.num_steps, channels=bundle.channels)
+        check_count(config.data.num_test)
     print("Evaluating on held-out trajectories…", flush=True)
-    load_weights(model, run.path)
+    position = load_weights(model, run.path)
     model.eval()
     frames, parameters = collect(bundle.test.batches(epoch=0, skip=0))
+    steps, size = frames.shape[1] - 1, config.train.batch_size
+    pred = batched_rollout(model, num_steps=steps, batch_size=size)(frames[:, 0], parameters)
     evaluation = evaluate_model(
         model,
         frames=frames,
         parameters=parameters,
         mean=train_mean(bundle.whole_train.batches(epoch=0, skip=0), spatial_dims=2),
-        lead_times=config.evaluate.leads(frames.shape[1] - 1),
+        lead_times=config.evaluate.leads(steps),
         frame_interval=bundle.frame_interval,
         bootstrap=config.evaluate.bootstrap,
-        batch_size=config.train.batch_size,
-        probe=_probe(config, bundle),
+        batch_size=size,
+        probe=probe_of(config, bundle),
+        pred=pred,
     )
     store_evaluation(run, evaluation, _facts(config, bundle, model))
     run.update_summary(metrics=evaluation.summary(), baselines=_baselines(evaluation))
+    record = {"position": position, "physics": evaluation.summary(), "tokens": None}
+    run.keep(VALIDATION, record)
+    if vocabulary is not None and bool(pred.isfinite().all()):
+        tokens = _compare(vocabulary, bundle, pred, frames, bootstrap=config.evaluate.bootstrap)
+        run.keep(VALIDATION, {**record, "tokens": {"vqvae": str(vocabulary.path), **tokens}})
     export_weights(run.path, run.path / "export")
     path = write_report(run)
     print_skill(evaluation)
     print(f"Report: {path}")
+    if vocabulary is not None:
+        check_finite(pred)
+        print_tokens_verdict(run.record(VALIDATION)["tokens"])
     return evaluation
 
 
-def _probe(config: NoaConfig, bundle: Bundle) -> tuple[torch.Tensor, torch.Tensor] | None:
+def _compare(
+    vocabulary: Vocabulary, bundle: Bundle, pred: Tensor, frames: Tensor, *, bootstrap: int
+) -> dict[str, Any]:
+    """Tokens of rollouts and truth, both in the data's units."""
+    to_data = bundle.normaliser.denormalise
+    found = validate_tokens(
+        vocabulary,
+        to_data(pred),
+        to_data(frames[:, 1:]),
+        to_data(frames[:, 0]),
+        bootstrap=bootstrap,
+    )
+    return found.as_dict()
+
+
+def probe_of(config: NoaConfig, bundle: Bundle) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Trajectories of few initial fields under many parameters, where a solver is at hand."""
     domain = domain_of(config)
     if domain is None or not bundle.parameter_names:

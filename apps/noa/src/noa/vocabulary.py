@@ -237,7 +237,7 @@ def load_vqvae_codebook(path: Path | str) -> Codebook:
     tokens = vocabulary.tokens(rows)
     signatures, counts = [], []
     for place, num_codes in enumerate(vocabulary.num_codes):
-        signatures.append(vocabulary.model.decode(_with_each_code(vocabulary, means, place)))
+        signatures.append(vocabulary.model.decode(with_each_code(vocabulary, means, place)))
         counts.append(torch.bincount(tokens[:, place], minlength=num_codes))
     return Codebook(
         names=vocabulary.names,
@@ -248,7 +248,7 @@ def load_vqvae_codebook(path: Path | str) -> Codebook:
     )
 
 
-def _with_each_code(vocabulary: Vocabulary, means: list[Tensor], place: int) -> list[Tensor]:
+def with_each_code(vocabulary: Vocabulary, means: list[Tensor], place: int) -> list[Tensor]:
     """Mean latents of all tokens `[code, width]`, but each code of one table in its place."""
     model = vocabulary.model
     table = quantizers_of(model)[place].codebook

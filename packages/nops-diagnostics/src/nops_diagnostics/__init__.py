@@ -51,6 +51,7 @@ from nops_diagnostics._plot_inversion import (
 )
 from nops_diagnostics._plot_schedule import plot_schedule
 from nops_diagnostics._plot_scores import plot_correlation, plot_metric, plot_skill
+from nops_diagnostics._plot_tokens import plot_alignment, plot_distances, plot_token_usage
 from nops_diagnostics._plot_training import Series, plot_training, read_series
 from nops_diagnostics._plot_usage import plot_usage
 from nops_diagnostics._pod import ProperModes, proper_modes
@@ -137,9 +138,11 @@ __all__ = [
     "oracle_fit",
     "paired_noise_floor",
     "pca_baseline",
+    "plot_alignment",
     "plot_anisotropic_spectra",
     "plot_correlation",
     "plot_decoded_errors",
+    "plot_distances",
     "plot_error_bars",
     "plot_flow_drift",
     "plot_lead_errors",
@@ -155,6 +158,7 @@ __all__ = [
     "plot_spectra",
     "plot_spectrum_evolution",
     "plot_temporal_spectrum",
+    "plot_token_usage",
     "plot_training",
     "plot_usage",
     "proper_modes",

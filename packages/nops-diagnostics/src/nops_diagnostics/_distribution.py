@@ -48,6 +48,7 @@ def feature_distribution(
     b: Float[Tensor, "other feature"],
     *,
     families: Mapping[str, Sequence[int]] | None = None,
+    groups: Int[Tensor, "sample"] | None = None,
     num_null: int = 50,
     seed: int = 0,
 ) -> FeatureDistribution:
@@ -62,6 +63,9 @@ def feature_distribution(
         a: Features of the truth.
         b: Features of a model, same columns; any number of samples.
         families: Columns of each family, as `FeatureExtractor.families`; all in one if None.
+        groups: Number of the trajectory that each sample of `a` is from, where some share one: the
+            null's halves then share none, since samples that resemble each other would make it too
+            narrow. None takes every sample alone.
         num_null: Number of splits.
         seed: Of the splits.
 
@@ -69,18 +73,19 @@ def feature_distribution(
         Distances, and those of the null; in the unit of the features.
 
     Raises:
-        ValueError: If columns differ, there are fewer than 4 samples of the truth or none of the
-            model, or there is no split.
+        ValueError: If columns differ, there are fewer than 4 samples of the truth, or groups of
+            them, or none of the model, or there is no split.
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(
             f"a and b need the same columns, got shapes {tuple(a.shape)} and {tuple(b.shape)}."
         )
-    _check_halves(len(a), len(b), num_null)
+    members = _members(groups, len(a))
+    _check_halves(len(members), len(b), num_null)
     first, second = (as_double(x.detach()).cpu() for x in (a, b))
     columns = {"all": range(a.shape[1])} if families is None else families
     chosen = {name: torch.tensor(list(places)) for name, places in columns.items()}
-    halves = [(first[i], first[j]) for i, j in _halves(len(first), num_null, seed)]
+    halves = [(first[i], first[j]) for i, j in _halves(members, num_null, seed)]
     return FeatureDistribution(
         wasserstein=_wasserstein(first, second),
         energy={name: _energy(first[:, c], second[:, c]) for name, c in chosen.items()},
@@ -97,6 +102,7 @@ def token_divergence(
     b: Int[Tensor, "other *quantiser"],
     *,
     num_codes: int | Sequence[int],
+    groups: Int[Tensor, "sample"] | None = None,
     num_null: int = 50,
     seed: int = 0,
 ) -> TokenDivergence:
@@ -108,6 +114,7 @@ def token_divergence(
         a: Tokens of the truth, `[sample, quantiser]`, or `[sample]` of one quantiser.
         b: Tokens of a model, as many quantisers, any number of samples.
         num_codes: Codes of each quantiser, or of all.
+        groups: As of `feature_distribution`.
         num_null: Number of splits of `a` for the null.
         seed: Of the splits.
 
@@ -116,14 +123,15 @@ def token_divergence(
 
     Raises:
         ValueError: If shapes do not fit, a token lies outside its codebook, or there are fewer than
-            4 samples of the truth or none of the model.
+            4 samples of the truth, or groups of them, or none of the model.
     """
     first, second = (tokens_of(x, name=name) for x, name in ((a, "a"), (b, "b")))
     sizes = sizes_of(num_codes, first.shape[1])
     for tokens, name in ((first, "a"), (second, "b")):
         check_tokens(tokens, sizes, name=name)
-    _check_halves(len(first), len(second), num_null)
-    null = [_kl(first[i], first[j], sizes) for i, j in _halves(len(first), num_null, seed)]
+    members = _members(groups, len(first))
+    _check_halves(len(members), len(second), num_null)
+    null = [_kl(first[i], first[j], sizes) for i, j in _halves(members, num_null, seed)]
     return TokenDivergence(
         kl=_kl(first, second, sizes), null=torch.stack(null).quantile(HIGH, dim=0)
     )
@@ -162,14 +170,33 @@ def check_tokens(tokens: Tensor, sizes: Sequence[int], *, name: str) -> None:
 def _check_halves(num: int, num_other: int, num_null: int) -> None:
     if num < 4 or num_other < 1 or num_null < 1:
         raise ValueError(
-            f"need at least 4 samples of a, 1 of b and 1 split, got {num}, {num_other} and {num_null}."
+            f"need at least 4 samples (or groups) of a, 1 of b and 1 split, got {num}, {num_other} and {num_null}."
         )
 
 
-def _halves(num: int, num_null: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+def _members(groups: Tensor | None, num: int) -> list[Tensor]:
+    """Samples of each group."""
+    if groups is None:
+        return list(torch.arange(num).split(1))
+    if groups.shape != (num,):
+        raise ValueError(f"groups has shape {tuple(groups.shape)}, expected ({num},).")
+    held = groups.detach().cpu()
+    return [(held == group).nonzero().flatten() for group in held.unique()]
+
+
+def _halves(members: Sequence[Tensor], num_null: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+    """Samples of one random half of the groups, and of the other."""
     generator = torch.Generator().manual_seed(seed)
-    orders = [torch.randperm(num, generator=generator) for _ in range(num_null)]
-    return [(order[: num // 2], order[num // 2 :]) for order in orders]
+    middle = len(members) // 2
+    halves = []
+    for _ in range(num_null):
+        order = torch.randperm(len(members), generator=generator).tolist()
+        first, second = (
+            torch.cat([members[group] for group in part])
+            for part in (order[:middle], order[middle:])
+        )
+        halves.append((first, second))
+    return halves
 
 
 def _wasserstein(a: Tensor, b: Tensor) -> Tensor:

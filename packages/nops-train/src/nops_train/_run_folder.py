@@ -163,13 +163,24 @@ class RunFolder:
         Raises:
             InputError: If it is no JSON object.
         """
-        return read_record(self.path / "summary.json")
+        return self.record("summary.json")
 
     def update_summary(self, **fields: Any) -> None:
         """Set fields of `summary.json`, the others kept; written at once or not at all."""
-        if self.follows:
-            return
-        write_text(self.path / "summary.json", as_json({**self.summary(), **fields}))
+        self.keep("summary.json", {**self.summary(), **fields})
+
+    def record(self, name: str) -> dict[str, Any]:
+        """A JSON file of the run, its non-finite numbers back; empty where there is none yet.
+
+        Raises:
+            InputError: If it is no JSON object.
+        """
+        return read_record(self.path / name)
+
+    def keep(self, name: str, record: Mapping[str, Any]) -> None:
+        """Write a JSON file that `record` reads; at once or not at all."""
+        if not self.follows:
+            write_text(self.path / name, as_json(record))
 
     def check_config(self, stored: Mapping[str, Any], *, where: str) -> dict[str, str]:
         """Stop where a stored configuration is another one; neutral keys and `resume="force"` pass.
