@@ -23,6 +23,7 @@ from rich.table import Table
 from noa.evaluation import CORRELATION_THRESHOLD, Evaluation
 from noa.features import FEATURES
 from noa.token_report import write_token_report
+from noa.token_section import add_tokens, rival_of
 
 EVALUATION = "evaluation.pt"
 BASELINES = {"persistence": "persistence", "mean": "training mean", "zero": "zero"}
@@ -129,6 +130,7 @@ def write_report(run: RunFolder) -> Path:
     )
     _skill_section(report, evaluation)
     _pictures_section(report, evaluation, facts)
+    add_tokens(report, run, evaluation, facts, rival=rival_of(run, load_evaluation))
     report.add_section("Training")
     report.add_figure(
         plot_training(read_events(run.path)),

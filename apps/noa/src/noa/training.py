@@ -26,42 +26,50 @@ from noa.build import (
 from noa.config import NoaConfig
 from noa.evaluation import Evaluation, collect, evaluate_model, probe_set, train_mean
 from noa.generation import domain_of, ensure_data, settle_data
+from noa.idle import read_by_rollouts, refuse_idle_flags
 from noa.report import print_skill, store_evaluation, write_report
 from noa.task import RolloutTask
-from noa.vocabulary import check_kind
+from noa.token_scores import score_tokens
+from noa.token_terms import TokenTerms, check_projector, projector_of, settle_tokens
+from noa.vocabulary import Vocabulary, check_kind
+
+NEUTRAL = neutral_keys("evaluate", "vqvae", "features", "alignment.vqvae", "alignment.against")
 
 
 def train_run(config: NoaConfig, call: Invocation) -> Evaluation | None:
     """Train, or go on; then, on one rank, evaluate the best model and write the report."""
+    refuse_idle_flags(call, reads=read_by_rollouts)
     config = settle_data(continued_config(config, call), explicit=call.explicit)
     if call.resume != "never":
         check_kind(call.runs / call.app / call.name, tokens=False)
+    ensure_data(config)
+    world = join_world()
+    world.barrier()  # the ranks share the shards: each waits for those of the others
+    bundle = open_bundle(config)
+    config, vocabulary = settle_tokens(config, explicit=call.explicit, channels=bundle.channels)
     run = RunFolder.open(
         call.runs,
         app="noa",
         name=call.name,
         config=config,
         resume=call.resume,
-        neutral=neutral_keys("evaluate"),
+        neutral=NEUTRAL,
     )
     call.folder = run.path
-    ensure_data(config)
-    world = join_world()
-    world.barrier()  # the ranks share the shards: each waits for those of the others
-    bundle = open_bundle(config)
     torch.manual_seed(config.train.seed)
-    model = build_model(config, bundle)
+    model = build_model(config, bundle, vocabulary)
+    task = build_task(config, bundle, model, vocabulary)
     in_parts = config.train.shard and world.active
     foreseen = forecast(model, config, bundle, parts=world.size) if in_parts else None
     engine = Engine(
-        task=RolloutTask(model, rollout=config.rollout),
+        task=task,
         weighting=config.rule(),
         model=model,
         config=config.train,
         run=run,
         learning_rate=learning_rate(config, steps_per_epoch=bundle.train.num_batches),
         stateful={"normaliser": bundle.normaliser},
-        fingerprint=bundle.fingerprints,
+        fingerprint=bundle.fingerprints | ({} if vocabulary is None else vocabulary.fingerprint()),
     )
     report_forecast(
         foreseen or forecast(model, config, bundle),
@@ -69,12 +77,13 @@ def train_run(config: NoaConfig, call: Invocation) -> Evaluation | None:
         window_key="rollout.window",
         checkpoint_key="rollout.checkpoint_every",
     )
+    check_tokens(task, bundle, device=engine.device)
     engine.fit(bundle.train, bundle.valid)
     if not world.is_main:
         return None
     if in_parts:  # this rank has a part of it, and the checkpoint all
-        model = build_model(config, bundle).to(engine.device)
-    return _evaluate(run, config, bundle, model)
+        model = build_model(config, bundle, vocabulary).to(engine.device)
+    return _evaluate(run, config, bundle, model, tokens=task.tokens)
 
 
 def evaluate_run(config: NoaConfig, call: Invocation) -> Evaluation:
@@ -83,11 +92,53 @@ def evaluate_run(config: NoaConfig, call: Invocation) -> Evaluation:
     run = RunFolder.at(call.folder)
     check_kind(run.path, tokens=False)
     bundle = open_bundle(config)
-    model = build_model(config, bundle)
-    return _evaluate(run, config, bundle, model)
+    _, vocabulary = settle_tokens(config, channels=bundle.channels)
+    model = build_model(config, bundle, vocabulary)
+    task = build_task(config, bundle, model, vocabulary)
+    return _evaluate(run, config, bundle, model, tokens=task.tokens)
 
 
-def _evaluate(run: RunFolder, config: NoaConfig, bundle: Bundle, model: UAFNO) -> Evaluation:
+def build_task(
+    config: NoaConfig, bundle: Bundle, model: UAFNO, vocabulary: Vocabulary | None
+) -> RolloutTask:
+    """What the engine trains, tokens included where there is a vocabulary."""
+    if vocabulary is None:
+        return RolloutTask(model, rollout=config.rollout)
+    tokens = TokenTerms(
+        vocabulary,
+        normaliser=bundle.normaliser,
+        projector=projector_of(model),
+        count=config.alignment.sample_steps,
+    )
+    return RolloutTask(model, rollout=config.rollout, tokens=tokens)
+
+
+def check_tokens(task: RolloutTask, bundle: Bundle, *, device: torch.device) -> None:
+    """Move the vocabulary to the model, and see that the projector is trained.
+
+    Raises:
+        InertTermError: If it is not.
+    """
+    tokens = task.tokens
+    if tokens is None:
+        return
+    tokens.vocabulary.to(device)
+    if tokens.projector is None:
+        return
+    batch = next(iter(bundle.train.batches(epoch=0)))
+    moved = {name: value.to(device) for name, value in batch.items()}
+    terms = next(task.losses(moved, epoch=0, step=0, active=frozenset({"latent"})))
+    check_projector(terms["latent"], tokens.projector)
+
+
+def _evaluate(
+    run: RunFolder,
+    config: NoaConfig,
+    bundle: Bundle,
+    model: UAFNO,
+    *,
+    tokens: TokenTerms | None = None,
+) -> Evaluation:
     print("Evaluating on held-out trajectories…", flush=True)
     load_weights(model, run.path)
     model.eval()
@@ -103,8 +154,18 @@ def _evaluate(run: RunFolder, config: NoaConfig, bundle: Bundle, model: UAFNO) -
         batch_size=config.train.batch_size,
         probe=_probe(config, bundle),
     )
-    store_evaluation(run, evaluation, _facts(config, bundle, model))
-    run.update_summary(metrics=evaluation.summary(), baselines=_baselines(evaluation))
+    facts, metrics = _facts(config, bundle, model), evaluation.summary()
+    if tokens is not None:
+        metrics["tokens"] = facts["tokens"] = score_tokens(
+            model,
+            tokens,
+            frames=frames,
+            parameters=parameters,
+            window=config.rollout.window,
+            batch_size=config.train.batch_size,
+        )
+    store_evaluation(run, evaluation, facts)
+    run.update_summary(metrics=metrics, baselines=_baselines(evaluation))
     export_weights(run.path, run.path / "export")
     path = write_report(run)
     print_skill(evaluation)
