@@ -104,7 +104,6 @@ def test_damaged_data(run_noa, broken, capsys, damage, named):
         (["--preset=larger"], "--preset"),
         (["--config=none.yaml"], "none.yaml"),
         (["--resume=none.pt"], "none.pt"),
-        (["--vqvae-path=somewhere"], "VQ-VAE"),
     ],
 )
 def test_wrong_settings(run_noa, capsys, words, named):

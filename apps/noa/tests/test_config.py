@@ -58,6 +58,7 @@ def test_paper_has_the_published_figures():
         ("--seed", "3", "train", "seed", 3),
         ("--device", "cpu", "train", "device", "cpu"),
         ("--loss.traj.weight", "2.0", "loss", "traj", 2.0),
+        ("--vqvae-path", "somewhere", "alignment", "vqvae", "somewhere"),
     ],
 )
 def test_published_flags_reach_their_keys(flag, value, section, key, expected):
@@ -96,3 +97,32 @@ def test_lead_times_are_powers_of_two_and_the_last():
     assert resolved().evaluate.leads(64) == (1, 2, 4, 8, 16, 32, 64)
     assert resolved().evaluate.leads(6) == (1, 2, 4, 6)
     assert resolved("--evaluate.lead_times", "3,5").evaluate.leads(6) == (3, 5)
+
+
+def test_published_flags_of_tokens_reach_their_keys():
+    base = ("--vqvae-path", "runs/noa/tokens/", "--bptt-window", "32")
+    given = resolved(
+        *base, "--lambda-commit", "0.2", "--enable-latent-loss", "--lambda-latent", "0.5"
+    )
+    assert given.alignment.vqvae == "runs/noa/tokens"
+    assert given.term_weights() == {"traj": 1.0, "ic": 0.3, "commit": 0.2, "latent": 0.5}
+    steps = resolved(*base, "--enable-latent-loss", "--latent-sample-steps", "8")
+    assert steps.alignment.sample_steps == 8
+    assert resolved(*base).term_weights() == {"traj": 1.0, "ic": 0.3, "commit": 0.5}
+    dotted = ("--loss.latent.enabled=true", "--loss.latent.weight=0.3", "--loss.commit.weight=0.1")
+    assert resolved(*base, *dotted).term_weights() == {
+        "traj": 1.0,
+        "ic": 0.3,
+        "commit": 0.1,
+        "latent": 0.3,
+    }
+
+
+def test_paper_has_the_published_figures_of_tokens():
+    words = ("--vqvae-path", "somewhere", "--enable-latent-loss")
+    paper = resolved("--preset", "paper", *words)
+    assert paper.term_weights() == {"traj": 1.0, "ic": 0.3, "commit": 0.5, "latent": 0.5}
+    assert (paper.alignment.sample_steps, paper.features.clip) == (8, 32)
+    assert (paper.vqvae.epochs, paper.vqvae.batch_size) == (550, 1024)
+    assert paper.vqvae.categories == "cluster"
+    assert set(paper.vqvae.rule().terms) >= {"orthogonality", "topographic"}

@@ -153,8 +153,13 @@ def test_a_file_that_tells_no_position_is_refused():
 
 def test_the_projector_that_is_missing_has_three_choices():
     for wanted, held in ((True, None), (True, {"w": torch.zeros(1)}), (False, None)):
-        reader, state = importer(with_projector=wanted)
-        found = reader.convert({**state, "alignment_state": held}, file=Path("step_1.pt"))
+        reader, state = importer()
+        own = {"projector.w": torch.ones(1)} if wanted else {}
+        reader, _ = importer(weights=state["model_state_dict"] | own)
+        old = {**state, "alignment_state": held, "optimizer_state_dict": {}}
+        found = reader.convert(old, file=Path("step_1.pt"))
+        assert found.parts["model"].keys() == state["model_state_dict"].keys() | own.keys()
+        assert ("optimizer" in found.parts) is not wanted  # it knows nothing of the projector
         assert (PROJECTOR in found.notes) is (wanted and held is None)
     assert [f"({number})" in PROJECTOR for number in (1, 2, 3)] == [True] * 3
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import noa
 import pytest
 import torch
+from noa.api import transfer_accuracy
 from noa.cli import main
 from noa.features import FEATURES, FeatureSet
 from noa.token_task import TokenTask, left_to_quantize, quantizers_of
@@ -242,3 +243,32 @@ def test_a_run_of_the_other_training_is_refused(run_noa, train_tokens, tokens, f
 def test_fewer_clips_than_codes_start_with_repeats(train_tokens):
     with pytest.warns(UserWarning, match="the rest are repeats"):
         assert train_tokens("--vqvae.codebook_sizes=14,2,2", "--vqvae.revive_below=0.1") == 0
+
+
+def test_a_surrogate_is_trained_and_scored_by_name(
+    data_folder, tokens, whole, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("noa.training.write_report", lambda run: run.path / "report.html")
+    data = f"--data={data_folder}"
+    tiny = ("--model.base_channels=4", "--model.afno_groups=2", "--evaluate.bootstrap=20")
+    sizes = (*tiny, "--train.epochs=1", "--train.batch_size=3", "--train.warmup_steps=1")
+    run = noa.train_noa(domain="rd", tokens=tokens, options=(data, *sizes))
+    assert load_checkpoint(run / "checkpoints" / "epoch_1.pt")["config"]["rollout"]["window"] == 4
+    scores = noa.evaluate_noa(whole, domain="rd", tokens=tokens, options=(data, *sizes))
+    stored = json.loads((whole / "summary.json").read_text())["metrics"]["lead"]
+    assert scores["lead"]["4"]["nmse"]["value"] == pytest.approx(stored["4"]["nmse"]["value"])
+    assert 0 <= scores["shuffled_acc"] <= 1
+    assert scores["majority_acc"] >= 1 / 3  # of three trajectories
+    assert 0 <= scores["transfer_acc"] <= 1
+
+
+def test_transfer_accuracy_of_the_truth_is_1(vocabulary, clips):
+    frames, initial = clips
+    found = transfer_accuracy(vocabulary, frames, frames, initial)
+    assert found["transfer_acc"] == 1
+    tokens = vocabulary.tokens(vocabulary.features(frames, initial))
+    most = [max(torch.bincount(column).tolist()) / 3 for column in tokens.T]
+    assert found["majority_acc"] == pytest.approx(sum(most) / 9)
+    with pytest.raises(InputError, match="clips of 4 frames"):
+        transfer_accuracy(vocabulary, frames[:, :3], frames[:, :3], initial)

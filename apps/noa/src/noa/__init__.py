@@ -4,23 +4,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from noa.api import evaluate_noa as evaluate_noa
     from noa.api import extract_features as extract_features
+    from noa.api import train_noa as train_noa
     from noa.vocabulary import Vocabulary as Vocabulary
     from noa.vocabulary import load_vocabulary as load_vocabulary
     from noa.vocabulary import load_vqvae_codebook as load_vqvae_codebook
 
 _MODULES = {
     "Vocabulary": "vocabulary",
+    "evaluate_noa": "api",
     "extract_features": "api",
     "load_vocabulary": "vocabulary",
     "load_vqvae_codebook": "vocabulary",
+    "train_noa": "api",
 }
 
 __all__ = [
     "Vocabulary",
+    "evaluate_noa",
     "extract_features",
     "load_vocabulary",
     "load_vqvae_codebook",
+    "train_noa",
 ]
 
 

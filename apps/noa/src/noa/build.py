@@ -28,6 +28,8 @@ from nops_train import (
 )
 
 from noa.config import NoaConfig
+from noa.token_terms import attach_projector
+from noa.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,7 @@ def _drawn(config: NoaConfig, reader: WellReader, world: World) -> Batches:
         reader,
         length=window_length(config),
         seed=config.train.seed,
-        with_initial=2 if config.loss.ic > 0 else 0,
+        with_initial=2 if config.loss.ic > 0 else int(config.alignment.vqvae is not None),
     )
     return training_batches(
         Picked(windows, range(config.data.num_train)),
@@ -137,10 +139,10 @@ def _whole(config: NoaConfig, reader: WellReader, world: World) -> Batches:
     )
 
 
-def build_model(config: NoaConfig, bundle: Bundle) -> UAFNO:
-    """The U-AFNO that fits the data."""
+def build_model(config: NoaConfig, bundle: Bundle, vocabulary: Vocabulary | None = None) -> UAFNO:
+    """The U-AFNO that fits the data, with a projector where the loss compares its bottleneck with tokens."""
     settings = config.model.model_dump()
-    return UAFNO(
+    model = UAFNO(
         UAFNOConfig(
             in_channels=len(bundle.channels),
             num_parameters=len(bundle.parameter_names),
@@ -148,6 +150,8 @@ def build_model(config: NoaConfig, bundle: Bundle) -> UAFNO:
             **settings,
         )
     )
+    attach_projector(model, config, vocabulary)
+    return model
 
 
 def learning_rate(config: NoaConfig, *, steps_per_epoch: int) -> Callable[[int, int], float]:

@@ -21,8 +21,6 @@ from nops_train import (
 from noa.cli_tokens import ALIGN, DIAGNOSE, VALIDATE
 from noa.config import NoaConfig
 
-TOKENS = "needs a trained VQ-VAE, and this version trains on trajectories alone"
-
 
 def _split(samples: int) -> dict[str, int]:
     """The published script's share: nine tenths to train on, the rest to validate."""
@@ -30,10 +28,6 @@ def _split(samples: int) -> dict[str, int]:
         raise ValueError("at least 2 samples, one to train on and one to validate")
     train = int(0.9 * samples)
     return {"data.num_train": train, "data.num_valid": samples - train}
-
-
-def _refused(value: object) -> dict[str, object]:
-    raise ValueError(TOKENS)
 
 
 FLAGS = {
@@ -55,15 +49,15 @@ FLAGS = {
     "--init-from": "train.init_from",
     "loss.traj.weight": "loss.traj",
     "loss.ic.weight": "loss.ic",
+    "--vqvae-path": "alignment.vqvae",
+    "--lambda-commit": "loss.commit",
+    "--lambda-latent": "loss.latent",
+    "--latent-sample-steps": "alignment.sample_steps",
+    "loss.commit.weight": "loss.commit",
+    "loss.latent.weight": "loss.latent",
+    "loss.latent.enabled": "alignment.latent",
+    "loss.latent.sample_steps": "alignment.sample_steps",
 }
-REFUSED = {
-    "--vqvae-path": str,
-    "--lambda-commit": float,
-    "--enable-latent-loss": bool,
-    "--lambda-latent": float,
-    "--latent-sample-steps": int,
-}
-
 ALIASES = (
     *(Alias(name=name, sets=key) for name, key in FLAGS.items()),
     Alias(
@@ -72,9 +66,10 @@ ALIASES = (
         type=int,
         help="Trajectories in all: nine tenths to train on, the rest to validate.",
     ),
-    *(
-        Alias(name=name, sets=_refused, type=kind, help=f"Refused: {TOKENS}.")
-        for name, kind in REFUSED.items()
+    Alias(
+        name="--enable-latent-loss",
+        sets={"alignment.latent": True},
+        help="Let the bottleneck, projected, learn the latents.",
     ),
 )
 
@@ -82,6 +77,8 @@ NEEDS = (
     Needs(key="data.operator", other="data.domain", values=("random_conv",)),
     Needs(key="data.noise_scale", other="data.domain", values=("random_conv",)),
     Needs(key="rollout.num_pushforward", other="rollout.mode", values=("pushforward",)),
+    Needs(key="loss.latent", other="alignment.latent", values=(True,)),
+    Needs(key="alignment.sample_steps", other="alignment.latent", values=(True,)),
     *schedule_needs(),
 )
 

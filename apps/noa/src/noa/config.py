@@ -1,15 +1,17 @@
 """The configuration of the app: one frozen model, validated once, apart from construction."""
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from nops_schedules import make_weighting
 from nops_train import Config, ConstantConfig, DataConfig, TrainConfig, WeightingConfig
 from pydantic import Field, field_validator, model_validator
 
-from noa.config_tokens import FeaturesConfig, VqvaeConfig
+from noa.config_tokens import AlignmentConfig, FeaturesConfig, VqvaeConfig
 
 DomainName = Literal["gray_scott", "random_conv", "heat", "wave", "navier_stokes"]
 MOST_CHANNELS, MOST_BLOCKS = 4096, 256  # beyond any device: a slip, told before it is built
+COMMIT = 0.5  # weight of commit where a VQ-VAE is given and no weight
 SHORT_NAMES = {
     "rd": "gray_scott",
     "reaction_diffusion": "gray_scott",
@@ -99,6 +101,15 @@ class LossConfig(Config):
     ic: float = Field(
         default=0.3, ge=0, description="Weight of the first step from the initial field."
     )
+    commit: float | None = Field(
+        default=None,
+        ge=0,
+        description="Weight of the distance of predicted clips from tokens; null: 0.5 with "
+        "alignment.vqvae, else 0.",
+    )
+    latent: float = Field(
+        default=0.1, ge=0, description="Weight of the bottleneck's distance from the latents."
+    )
 
     @model_validator(mode="after")
     def _some_term(self) -> "LossConfig":
@@ -144,6 +155,7 @@ class NoaConfig(Config):
     weighting: WeightingConfig = Field(
         default=ConstantConfig(), discriminator="kind", description="Weights over time."
     )
+    alignment: AlignmentConfig = Field(default=AlignmentConfig(), description="Tokens in the loss.")
     features: FeaturesConfig = Field(default=FeaturesConfig(), description="Features of clips.")
     vqvae: VqvaeConfig = Field(default=VqvaeConfig(), description="VQ-VAE of `train-vqvae`.")
     train: TrainConfig = Field(default=TrainConfig(), description="Optimisation and checkpoints.")
@@ -158,6 +170,12 @@ class NoaConfig(Config):
             raise ValueError(
                 f"{name} = {needed} is longer than data.num_steps = {self.data.num_steps}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_fit(self) -> "NoaConfig":
+        for problem in self._token_problems():
+            raise ValueError(problem)
         return self
 
     @model_validator(mode="after")
@@ -193,11 +211,43 @@ class NoaConfig(Config):
             )
         return self
 
+    def _token_problems(self) -> Iterator[str]:
+        loss, alignment, window = self.loss, self.alignment, self.rollout.window
+        if alignment.vqvae is None:
+            needs = "needs alignment.vqvae (--vqvae-path), a run of train-vqvae"
+            if loss.commit:
+                yield f"loss.commit = {loss.commit} (--lambda-commit) {needs}"
+            if alignment.latent:
+                yield f"alignment.latent (--enable-latent-loss) {needs}"
+            return
+        if alignment.latent and loss.latent == 0:
+            yield "alignment.latent with loss.latent = 0 trains nothing; set a weight"
+        if alignment.latent and alignment.sample_steps > window:
+            yield (
+                f"alignment.sample_steps = {alignment.sample_steps} is more than rollout.window = {window}"
+            )
+        if alignment.latent and self.train.shard:
+            yield "train.shard does not go with alignment.latent"
+        if not alignment.latent and loss.commit == 0:
+            yield (
+                "alignment.vqvae with loss.commit = 0 and without alignment.latent: it would do nothing"
+            )
+
+    def term_weights(self) -> dict[str, float]:
+        """Base weight of each term that the configuration has; 0 switches it off."""
+        loss, alignment = self.loss, self.alignment
+        weights = {"traj": loss.traj, "ic": loss.ic}
+        if alignment.vqvae is not None:
+            weights["commit"] = COMMIT if loss.commit is None else loss.commit
+            if alignment.latent:
+                weights["latent"] = loss.latent
+        return weights
+
     def rule(self) -> Any:
         """The weighting of the terms; one of weight 0 is switched off.
 
         Raises:
             ValueError: If its settings do not fit these terms.
         """
-        weights = {name: weight for name, weight in self.loss.model_dump().items() if weight > 0}
+        weights = {name: weight for name, weight in self.term_weights().items() if weight > 0}
         return make_weighting(self.weighting.kind, weights, **self.weighting.options())

@@ -1,10 +1,11 @@
 """The sections of the configuration that are about tokens: features, VQ-VAE, and tokens in the loop."""
 
+import os
 from typing import Annotated, Any, Literal
 
 from nops_schedules import make_weighting
 from nops_train import Config, ConstantConfig, WeightingConfig
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 LEAST_FRAMES = 4  # of a clip: what its features need
 MOST_CODES, MOST_WIDTH = 65_536, 65_536  # beyond any device: a slip, told before it is built
@@ -28,6 +29,38 @@ class FeaturesConfig(Config):
         default="mean",
         description="Mean over channels, so that all domains share columns, or columns of each.",
     )
+
+
+class AlignmentConfig(Config):
+    """A frozen VQ-VAE in the loss: what the surrogate predicts has to remain tokens."""
+
+    vqvae: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Run of train-vqvae whose tokens the loss reads; null: trajectories alone.",
+    )
+    latent: bool = Field(
+        default=False, description="Whether the bottleneck, projected, learns the latents."
+    )
+    sample_steps: int = Field(
+        default=3, ge=-1, description="Steps of a window whose bottlenecks do; -1: all."
+    )
+    against: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Run without tokens that the report compares the trajectory error with.",
+    )
+
+    @field_validator("vqvae", "against")
+    @classmethod
+    def _one_spelling(cls, value: str | None) -> str | None:
+        return value and os.path.normpath(value)
+
+    @model_validator(mode="after")
+    def _some_step(self) -> "AlignmentConfig":
+        if self.sample_steps == 0:
+            raise ValueError("sample_steps = 0, expected 1 or more, or -1 for all")
+        return self
 
 
 class TokenLossConfig(Config):

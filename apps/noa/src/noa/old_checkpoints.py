@@ -11,6 +11,7 @@ from nops_train import Imported, InputError, Invocation, load_checkpoint, resume
 from torch import Tensor
 
 from noa.config import NoaConfig
+from noa.token_terms import PROJECTOR as TRAINED_BESIDE
 
 STEP_FILE, EPOCH_FILE = re.compile(r"step_(\d+)\.pt"), re.compile(r"epoch_(\d+)\.pt")
 SHOWN = 20  # rows of the table of what does not fit
@@ -40,10 +41,10 @@ class PublishedCheckpoint:
 
     Args:
         config: Of the run that goes on from one.
-        weights: The state dict of its model, to compare names and shapes with.
+        weights: The state dict of its model, to compare names and shapes with; those of a latent projector
+            stay as they are.
         batches: Batches per epoch.
         learning_rate: Of an (epoch, step), to say the rate that training goes on with.
-        with_projector: Whether the run trains a latent projector.
     """
 
     def __init__(
@@ -53,13 +54,12 @@ class PublishedCheckpoint:
         weights: Mapping[str, Tensor],
         batches: int,
         learning_rate: Callable[[int, int], float],
-        with_projector: bool = False,
     ) -> None:
         self._config = config
-        self._weights = weights
+        self._projector = {n: v for n, v in weights.items() if n.startswith(f"{TRAINED_BESIDE}.")}
+        self._weights = {n: v for n, v in weights.items() if n not in self._projector}
         self._batches = batches
         self._learning_rate = learning_rate
-        self._with_projector = with_projector
 
     def matches(self, state: Mapping[str, Any]) -> bool:
         """Whether a file of plain values is one of the script's."""
@@ -84,8 +84,8 @@ class PublishedCheckpoint:
             notes.append(f"inferred: epoch index {epoch}, from the file's name")
         rate = self._learning_rate(epoch, step)
         notes.append(f"the learning-rate schedule is set to step {step}: {rate:.3g}")
-        parts = {"model": weights}
-        if "optimizer_state_dict" in state:
+        parts = {"model": {**weights, **self._projector}}
+        if "optimizer_state_dict" in state and not self._projector:
             parts["optimizer"] = state["optimizer_state_dict"]
         return Imported(
             parts=parts,
@@ -126,7 +126,9 @@ class PublishedCheckpoint:
                 f"best_val_loss {state['best_val_loss']:.6g} is not the NMSE that is watched here: "
                 "the best value starts anew"
             )
-        if self._with_projector and not state.get("alignment_state"):
+        if self._projector:
+            remarks.append("the optimizer's state is not taken: the projector is not in it")
+        if self._projector and not state.get("alignment_state"):
             remarks.append(PROJECTOR)
         elif state.get("alignment_state"):
             remarks.append("alignment_state: its projector is not that of this run and starts anew")

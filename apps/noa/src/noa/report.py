@@ -24,6 +24,7 @@ from noa.diagnosis_report import add_diagnosis
 from noa.evaluation import CORRELATION_THRESHOLD, Evaluation
 from noa.features import FEATURES
 from noa.token_report import write_token_report
+from noa.token_section import add_token_terms, rival_of
 from noa.validation_report import add_tokens
 
 EVALUATION = "evaluation.pt"
@@ -134,6 +135,7 @@ def write_report(run: RunFolder) -> Path:
     )
     _skill_section(report, evaluation)
     _pictures_section(report, evaluation, facts)
+    add_token_terms(report, run, evaluation, facts, rival=rival_of(run, load_evaluation))
     _token_sections(report, run)
     report.add_section("Training")
     report.add_figure(

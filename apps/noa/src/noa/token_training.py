@@ -24,23 +24,18 @@ from noa.build import open_fields
 from noa.config import NoaConfig
 from noa.features import FeatureSet, check_clip, stored_features
 from noa.generation import ensure_data, settle_data
+from noa.idle import APART, OWN, SHARED, read_by_tokens, refuse_idle_flags
 from noa.token_evaluation import evaluate_tokens
 from noa.token_report import print_tokens, store_tokens, write_token_report
 from noa.token_task import TokenTask
 from noa.vocabulary import Definition, check_kind
 
-OWN = ("epochs", "batch_size", "learning_rate", "early_stop_patience")  # keys of `vqvae`
-SHARED = (
-    *("seed", "device", "validate_every", "save_every", "keep_last", "async_save", "log_every"),
-    *("progress", "log_to", "gradient_norm_per_term", "max_skipped_in_row", "grad_clip"),
-)  # keys of `train` that count for both trainings
-READ = ("data", "features", "vqvae", *(f"train.{key}" for key in SHARED))
-NEUTRAL = neutral_keys("rollout", "model", "loss", "weighting", "evaluate", "alignment")
+NEUTRAL = neutral_keys("rollout", "model", "loss", "weighting", "evaluate", "alignment", *APART)
 
 
 def train_vqvae_run(config: NoaConfig, call: Invocation) -> None:
     """Train, or go on; then, on one rank, evaluate on held-out clips and write the report."""
-    refuse_idle_flags(call)
+    refuse_idle_flags(call, reads=read_by_tokens)
     named = own_name(call)
     config = settle_data(continued_config(config, named), explicit=call.explicit)
     check_clip(config)
@@ -70,20 +65,6 @@ def train_vqvae_run(config: NoaConfig, call: Invocation) -> None:
 def own_name(call: Invocation) -> Invocation:
     """The call with a name of its own where none was given: the preset's is that of the other training."""
     return replace(call, name=f"vqvae-{call.name}") if call.name == call.preset else call
-
-
-def refuse_idle_flags(call: Invocation) -> None:
-    """Refuse flags that this training does not read; a file may be shared by both.
-
-    Raises:
-        InputError: Naming the key, and the one to set instead.
-    """
-    for key, origin in call.explicit.items():
-        section, _, name = key.partition(".")
-        if not origin.startswith("--") or section in READ or key in READ:
-            continue
-        own = f"; set vqvae.{name}" if section == "train" and name in OWN else ""
-        raise InputError(f"{origin} ({key}): without effect on train-vqvae{own}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,14 +38,18 @@ from noa.evaluation import (
     train_mean,
 )
 from noa.generation import domain_of, ensure_data, settle_data
+from noa.idle import read_by_rollouts, refuse_idle_flags
 from noa.old_checkpoints import PublishedCheckpoint, settings_of_resumed
 from noa.readings import check_clips, check_finite
 from noa.report import VALIDATION, print_skill, store_evaluation, write_report
 from noa.task import RolloutTask
+from noa.token_scores import score_tokens
+from noa.token_terms import TokenTerms, check_projector, projector_of, settle_tokens
 from noa.validation import check_count, validate_tokens
 from noa.validation_report import check_grade, print_tokens_verdict
 from noa.vocabulary import Vocabulary, check_kind, load_vocabulary
 
+NEUTRAL = neutral_keys("evaluate", "vqvae", "features", "alignment.vqvae", "alignment.against")
 CAUTION = (
     "The operator of each trajectory is a stack with random weights of its own, so its dynamics are a "
     "hash of θ: nothing that is learned generalises to an unseen θ, and the scores on held-out "
@@ -56,25 +60,28 @@ CAUTION = (
 
 def train_run(config: NoaConfig, call: Invocation) -> Evaluation | None:
     """Train, or go on; then, on one rank, evaluate the best model and write the report."""
+    refuse_idle_flags(call, reads=read_by_rollouts)
     config = settings_of_resumed(continued_config(config, call), call)
     config = settle_data(config, explicit=call.explicit)
     if call.resume != "never":
         check_kind(call.runs / call.app / call.name, tokens=False)
+    ensure_data(config)
+    world = join_world()
+    world.barrier()  # the ranks share the shards: each waits for those of the others
+    bundle = open_bundle(config)
+    config, vocabulary = settle_tokens(config, explicit=call.explicit, channels=bundle.channels)
     run = RunFolder.open(
         call.runs,
         app="noa",
         name=call.name,
         config=config,
         resume=call.resume,
-        neutral=neutral_keys("evaluate"),
+        neutral=NEUTRAL,
     )
     call.folder = run.path
-    ensure_data(config)
-    world = join_world()
-    world.barrier()  # the ranks share the shards: each waits for those of the others
-    bundle = open_bundle(config)
     torch.manual_seed(config.train.seed)
-    model = build_model(config, bundle)
+    model = build_model(config, bundle, vocabulary)
+    task = build_task(config, bundle, model, vocabulary)
     rate = learning_rate(config, steps_per_epoch=bundle.train.num_batches)
     published = PublishedCheckpoint(
         config, weights=model.state_dict(), batches=bundle.train.num_batches, learning_rate=rate
@@ -82,14 +89,14 @@ def train_run(config: NoaConfig, call: Invocation) -> Evaluation | None:
     in_parts = config.train.shard and world.active
     foreseen = forecast(model, config, bundle, parts=world.size) if in_parts else None
     engine = Engine(
-        task=RolloutTask(model, rollout=config.rollout),
+        task=task,
         weighting=config.rule(),
         model=model,
         config=config.train,
         run=run,
         learning_rate=rate,
         stateful={"normaliser": bundle.normaliser},
-        fingerprint=bundle.fingerprints,
+        fingerprint=bundle.fingerprints | ({} if vocabulary is None else vocabulary.fingerprint()),
         importers=[published],
     )
     report_forecast(
@@ -98,12 +105,46 @@ def train_run(config: NoaConfig, call: Invocation) -> Evaluation | None:
         window_key="rollout.window",
         checkpoint_key="rollout.checkpoint_every",
     )
+    check_tokens(task, bundle, device=engine.device)
     engine.fit(bundle.train, bundle.valid)
     if not world.is_main:
         return None
     if in_parts:  # this rank has a part of it, and the checkpoint all
-        model = build_model(config, bundle).to(engine.device)
-    return _evaluate(run, config, bundle, model)
+        model = build_model(config, bundle, vocabulary).to(engine.device)
+    return _evaluate(run, config, bundle, model, tokens=task.tokens)
+
+
+def build_task(
+    config: NoaConfig, bundle: Bundle, model: UAFNO, vocabulary: Vocabulary | None
+) -> RolloutTask:
+    """What the engine trains, tokens included where there is a vocabulary."""
+    if vocabulary is None:
+        return RolloutTask(model, rollout=config.rollout)
+    tokens = TokenTerms(
+        vocabulary,
+        normaliser=bundle.normaliser,
+        projector=projector_of(model),
+        count=config.alignment.sample_steps,
+    )
+    return RolloutTask(model, rollout=config.rollout, tokens=tokens)
+
+
+def check_tokens(task: RolloutTask, bundle: Bundle, *, device: torch.device) -> None:
+    """Move the vocabulary to the model, and see that the projector is trained.
+
+    Raises:
+        InertTermError: If it is not.
+    """
+    tokens = task.tokens
+    if tokens is None:
+        return
+    tokens.vocabulary.to(device)
+    if tokens.projector is None:
+        return
+    batch = next(iter(bundle.train.batches(epoch=0)))
+    moved = {name: value.to(device) for name, value in batch.items()}
+    terms = next(task.losses(moved, epoch=0, step=0, active=frozenset({"latent"})))
+    check_projector(terms["latent"], tokens.projector)
 
 
 def validate_run(config: NoaConfig, call: Invocation) -> Evaluation:
@@ -118,10 +159,12 @@ def validate_run(config: NoaConfig, call: Invocation) -> Evaluation:
     check_kind(run.path, tokens=False)
     vocabulary = given_vocabulary(call)
     bundle = open_bundle(config)
-    model = build_model(config, bundle)
-    evaluation = _evaluate(run, config, bundle, model, vocabulary)
-    if tokens := run.record(VALIDATION)["tokens"]:
-        check_grade(tokens)
+    _, trained_with = settle_tokens(config, channels=bundle.channels)
+    model = build_model(config, bundle, trained_with)
+    tokens = build_task(config, bundle, model, trained_with).tokens
+    evaluation = _evaluate(run, config, bundle, model, vocabulary, tokens=tokens)
+    if found := run.record(VALIDATION)["tokens"]:
+        check_grade(found)
     return evaluation
 
 
@@ -144,6 +187,8 @@ def _evaluate(
     bundle: Bundle,
     model: UAFNO,
     vocabulary: Vocabulary | None = None,
+    *,
+    tokens: TokenTerms | None = None,
 ) -> Evaluation:
     if vocabulary is not None:
         check_clips(vocabulary, num_steps=config.data.num_steps, channels=bundle.channels)
@@ -166,13 +211,23 @@ def _evaluate(
         probe=probe_of(config, bundle),
         pred=pred,
     )
-    store_evaluation(run, evaluation, _facts(config, bundle, model))
-    run.update_summary(metrics=evaluation.summary(), baselines=_baselines(evaluation))
+    facts, metrics = _facts(config, bundle, model), evaluation.summary()
+    if tokens is not None:
+        metrics["tokens"] = facts["tokens"] = score_tokens(
+            model,
+            tokens,
+            frames=frames,
+            parameters=parameters,
+            window=config.rollout.window,
+            batch_size=size,
+        )
+    store_evaluation(run, evaluation, facts)
+    run.update_summary(metrics=metrics, baselines=_baselines(evaluation))
     record = {"position": position, "physics": evaluation.summary(), "tokens": None}
     run.keep(VALIDATION, record)
     if vocabulary is not None and bool(pred.isfinite().all()):
-        tokens = _compare(vocabulary, bundle, pred, frames, bootstrap=config.evaluate.bootstrap)
-        run.keep(VALIDATION, {**record, "tokens": {"vqvae": str(vocabulary.path), **tokens}})
+        found = _compare(vocabulary, bundle, pred, frames, bootstrap=config.evaluate.bootstrap)
+        run.keep(VALIDATION, {**record, "tokens": {"vqvae": str(vocabulary.path), **found}})
     export_weights(run.path, run.path / "export")
     path = write_report(run)
     print_skill(evaluation)

@@ -1,5 +1,6 @@
 """Trajectories to tokens: a trained VQ-VAE with the features that it was trained on."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -156,6 +157,13 @@ class Vocabulary:
     def state(self) -> dict[str, Any]:
         """Of the extractor: what others check theirs against."""
         return self._state
+
+    def fingerprint(self) -> dict[str, str]:
+        """What identifies features and weights: that of another vocabulary is another."""
+        digest = hashlib.sha256(self.extractor.fingerprint.encode())
+        for name, value in sorted(self.model.state_dict().items()):
+            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+        return {"alignment.vqvae": digest.hexdigest()}
 
     def check_features(self, state: Mapping[str, Any], *, where: str) -> None:
         """Refuse an extractor that gives other features than those of the vocabulary.
