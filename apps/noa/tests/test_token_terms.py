@@ -104,6 +104,14 @@ def test_terms_are_those_of_the_definition(parts):
     assert_close(found["latent"], (p - z).square().mean())
 
 
+def test_the_clip_is_the_last_of_the_window(parts):
+    _, terms, batch = parts
+    path = batch["frames"].repeat(1, 2, 1, 1, 1)[:, :7].requires_grad_()
+    sum(z.square().sum() for z in terms.latents(path, batch["frames"][:, 0])).backward()
+    reached = path.grad.flatten(2).any(-1)[0]
+    assert reached.tolist() == [False] * 3 + [True] * 4
+
+
 def test_what_each_term_reaches(parts):
     model, terms, batch = parts
     (found,) = run_losses(model, terms, batch)
