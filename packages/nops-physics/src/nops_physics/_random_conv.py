@@ -83,8 +83,10 @@ class RandomConvOperator:
     boundary = "periodic"
 
     def __post_init__(self) -> None:
-        stacked = isinstance(self.spec, StackSpec)
-        smallest = max(self.spec.kernels) if stacked else 2 * self.spec.max_wavenumber + 1
+        if isinstance(self.spec, StackSpec):
+            smallest = max(self.spec.kernels)
+        else:
+            smallest = 2 * self.spec.max_wavenumber + 1
         check_shape(self.shape, smallest=smallest)
         if len(self.shape) != 2 or self.channels < 1 or not 0 <= self.noise_scale < math.inf:
             raise ValueError(
