@@ -188,7 +188,7 @@ def _facts_on_disk(folder: Path) -> dict[str, Any]:
         "domain": stored.get("domain"),
         "seed": int(stored.get("seed", 0)),
         "operator": stored.get("operator", _default("operator")),
-        "noise_scale": float(stored.get("noise_scale") or 0.0),
+        "noise_scale": float(stored.get("noise_scale") or _default("noise_scale")),
     }
     return {**stored_facts(folder), **own}
 

@@ -83,9 +83,11 @@ class RandomConvOperator:
     boundary = "periodic"
 
     def __post_init__(self) -> None:
-        spec = self.spec
-        widest = max(spec.kernels) if isinstance(spec, StackSpec) else 2 * spec.max_wavenumber + 1
-        check_shape(self.shape, smallest=widest)
+        if isinstance(self.spec, StackSpec):
+            smallest = max(self.spec.kernels)
+        else:
+            smallest = 2 * self.spec.max_wavenumber + 1
+        check_shape(self.shape, smallest=smallest)
         if len(self.shape) != 2 or self.channels < 1 or not 0 <= self.noise_scale < math.inf:
             raise ValueError(
                 "random_conv needs a shape of two axes, channels >= 1 and a finite noise_scale "
