@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nops_diagnostics import Report, plot_skill
+from nops_models import UAFNO, LatentProjector
 from nops_train import (
     CheckFailed,
     InputError,
@@ -27,7 +28,8 @@ from noa.training import given_vocabulary
 from noa.vocabulary import Vocabulary, check_kind, stored_normaliser
 
 REPORT = "diagnosis.html"
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, BEST = "checkpoints", "best_model.pt"
+PROJECTOR = "projector"  # part of the model where the loss trains one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +97,11 @@ def find_surrogate(call: Invocation) -> Surrogate:
         CheckpointError: If there is no good checkpoint.
     """
     file = call.options["noa_checkpoint"]
+    if file is not None and call.folders:
+        raise InputError(
+            f"--noa-checkpoint {file}, and the folder {call.folders[0]}: give one of them, the VQ-VAE "
+            "by --vqvae-path"
+        )
     if file is None and not call.folders:
         raise InputError("RUN: expected a run folder, or --noa-checkpoint FILE; found neither")
     if file is None:
@@ -107,7 +114,9 @@ def find_surrogate(call: Invocation) -> Surrogate:
             f"--noa-checkpoint {file}: expected a run folder, or a file in its {CHECKPOINTS}/"
         )
     check_kind(folder, tokens=False)
-    state = load_checkpoint(weights / CHECKPOINTS if weights.is_dir() else weights)
+    best = weights / CHECKPOINTS / BEST
+    newest = weights / CHECKPOINTS if weights.is_dir() else weights
+    state = load_checkpoint(best if best.is_file() else newest)
     config = parse_config(NoaConfig, state["config"], source=str(weights))
     return Surrogate(weights=weights, folder=folder, config=config, state=state)
 
@@ -152,6 +161,7 @@ def _diagnose(
             "answer to θ is measured on trajectories that its solver makes"
         )
     model = build_model(config, bundle)
+    projector = _attached_projector(model, surrogate, vocabulary)
     position = load_weights(model, surrogate.weights)
     frames, parameters = collect(bundle.test.batches(epoch=0, skip=0))
     samples, steps = _extent(call, available=(len(frames), frames.shape[1] - 1))
@@ -163,7 +173,7 @@ def _diagnose(
     found = diagnose_model(
         model.eval(),
         vocabulary,
-        projector=None,
+        projector=projector,
         frames=frames[:samples, : steps + 1],
         parameters=parameters[:samples],
         mean=mean[:steps],
@@ -174,6 +184,28 @@ def _diagnose(
         frame_interval=bundle.frame_interval,
     )
     return found, position
+
+
+def _attached_projector(
+    model: UAFNO, surrogate: Surrogate, vocabulary: Vocabulary
+) -> LatentProjector | None:
+    """The projector that the checkpoint holds weights of, as a part of the model; None where it has none.
+
+    Raises:
+        InputError: If it projects to the latents of another vocabulary.
+    """
+    own = {k: v for k, v in surrogate.state["model"].items() if k.startswith(f"{PROJECTOR}.")}
+    if not own:
+        return None
+    projector = LatentProjector(model.config.level_channels[-1], vocabulary.latent_dim)
+    found = own[f"{PROJECTOR}.{list(projector.state_dict())[-1]}"].shape[0]
+    if found != vocabulary.latent_dim:
+        raise InputError(
+            f"{surrogate.weights}: its projector gives {found} latents, {vocabulary.path} has "
+            f"{vocabulary.latent_dim}: name the VQ-VAE that it was trained with"
+        )
+    model.add_module(PROJECTOR, projector)
+    return projector
 
 
 def _extent(call: Invocation, *, available: tuple[int, int]) -> tuple[int, int]:

@@ -95,11 +95,14 @@ def diagnose_model(
     model_reads, truth = (
         read(vocabulary, to_data(values), to_data(initial)) for values in (pred, target)
     )
+    before = torch.cat(
+        [initial[:, None], pred[:, :-1]], dim=1
+    )  # the states that frames are made of
     report = alignment_report(
         reconstruction={name: error.mean().item() for name, error in model_reads.errors.items()},
         indices=model_reads.tokens,
         num_codes=vocabulary.num_codes,
-        projected=_projected(model, projector, pred, parameters, vocabulary, batch_size),
+        projected=_projected(model, projector, before, parameters, vocabulary, batch_size),
         latent=model_reads.latents,
         skill={name: _skill(evaluation, name, leads) for name in BASELINES},
         theta_shuffle=float(evaluation.shuffles["parameters"].ratio.value[-1]),
@@ -122,7 +125,7 @@ def _skill(evaluation: Evaluation, baseline: str, leads: Sequence[int]) -> list[
 def _projected(
     model: UAFNO,
     projector: Projector | None,
-    pred: Tensor,
+    states: Tensor,
     parameters: Tensor,
     vocabulary: Tokeniser,
     batch_size: int,
@@ -133,11 +136,9 @@ def _projected(
     length = vocabulary.clip_length
     steps = sample_steps(length, min(STEPS, length))
     parts = []
-    for clip in clips_of(pred, length=length):
-        for states, theta in zip(
-            clip[:, steps].split(batch_size), parameters.split(batch_size), strict=True
-        ):
-            parts.append(_project(model, projector, states, theta))
+    for clip in clips_of(states, length=length):
+        batches = clip[:, steps].split(batch_size), parameters.split(batch_size)
+        parts += [_project(model, projector, *pair) for pair in zip(*batches, strict=True)]
     return torch.cat(parts)
 
 

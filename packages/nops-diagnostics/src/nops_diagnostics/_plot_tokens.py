@@ -21,6 +21,7 @@ from nops_diagnostics._figure import (
     new_figure,
     style_axes,
     to_numpy,
+    whole_steps,
 )
 
 COLUMNS = 3
@@ -66,6 +67,7 @@ def _usage_panel(axes: Axes, name: str, counts: Tensor, other: Tensor) -> None:
     axes.plot(places, model, ".", color=BLUE, markersize=4, label="rollouts")
     style_axes(axes, xlabel="code, by the truth's use", ylabel="share", title=name)
     axes.set_ylim(bottom=0.0)
+    whole_steps(axes)
 
 
 def plot_distances(
@@ -131,7 +133,9 @@ def plot_alignment(alignment: Alignment, *, names: tuple[str, str] = ("a", "b"))
     image = axes.imshow(shown, vmin=-1.0, vmax=1.0, cmap="RdBu_r", interpolation="nearest")
     sure = [i for i, pair in enumerate(alignment.pairs) if pair.q < SURE]
     size = max(2.0, 160.0 / max(shown.shape))
-    axes.plot(sure, sure, "o", fillstyle="none", color=INK, markersize=size, markeredgewidth=0.9)
+    for colour, width in (("white", 2.2), (INK, 0.9)):  # seen on dark cells and on pale ones
+        ring = {"color": colour, "markersize": size, "markeredgewidth": width}
+        axes.plot(sure, sure, "o", fillstyle="none", **ring)
     axes.set_xlabel(f"code of {names[1]}", fontsize=FONT, color=INK)
     axes.set_ylabel(f"code of {names[0]}", fontsize=FONT, color=INK)
     _numbered(axes, columns, rows)
