@@ -5,6 +5,6 @@ The key is the file below `src`, the text of the line, and what takes the place 
 
 EQUAL: dict[tuple[str, str, str], str] = {
     ("nops_train/_scalars.py", 'step = int(record.get("step", 0))', "(1)"): (
-        "an event without a step is none of a step: 0 and 1 both become max(step - 1, 0) = 0"
+        "steps, done or skipped, always log theirs; of other events 0 and 1 both become max(step - 1, 0)"
     ),
 }
