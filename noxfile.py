@@ -163,6 +163,12 @@ def nightly(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def mutants(session: nox.Session) -> None:
+    """Formulas broken one by one: a test must go red for 95 %. Before a release, not with each change."""
+    session.run("python", "-m", "nops_testing.mutants", *session.posargs)
+
+
+@nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
     """Ruff: rules and format."""
     session.run("ruff", "check", ".")

@@ -110,6 +110,10 @@ def test_it_works_without_gradients_around_and_in_float32():
             {"noise": torch.ones(4)},
             r"noise has shape \(4,\), expected a number, \(3,\) or \(3, 3\)",
         ),
+        (
+            {"noise": torch.eye(2)},
+            r"noise has shape \(2, 2\), expected a number, \(3,\) or \(3, 3\)",
+        ),
         ({"noise": -torch.eye(3)}, "must be symmetric and positive definite"),
         ({"noise": torch.eye(3) + torch.ones(3, 3).tril(-1) / 2}, "must be symmetric"),
         ({"names": ("a",)}, r"z has shape \(4, 2\), expected \(sample, 1\) for a"),

@@ -169,6 +169,12 @@ class TestRange:
             (grad * bound_log_variance(lv)).sum().backward()
             assert lv.grad.item() == (grad if grad == sign else 0.0)
 
+    def test_at_a_limit_both_ways_are_open(self):
+        for grad in (1.0, -1.0):
+            lv = torch.tensor([5.0, -9.0], requires_grad=True)
+            (grad * bound_log_variance(lv)).sum().backward()
+            assert lv.grad.tolist() == [grad, grad]
+
     def test_function_transforms(self):
         lv = torch.tensor([6.0, -12.0, 1.0, -3.0], **double)
 

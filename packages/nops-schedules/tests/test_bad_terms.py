@@ -111,6 +111,15 @@ def test_too_many_in_a_row_are_an_error_and_one_good_one_begins_anew(scheme):
     assert made.skipped == {"a": 5}
 
 
+@every
+def test_ten_in_a_row_are_the_error_unless_told_otherwise(scheme):
+    made = moved(scheme)
+    for step in range(3, 12):
+        show(made, with_a(None), step)
+    with pytest.raises(WeightingError, match="missing 10 times in a row"):
+        show(made, with_a(None), 12)
+
+
 @pytest.mark.parametrize("scheme", [name for name in SCHEMES if name != "difference"])
 def test_a_satisfied_term_keeps_its_weight_and_does_not_drive_the_others(scheme):
     made, without = moved(scheme), moved(scheme)

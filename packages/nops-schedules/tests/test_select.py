@@ -5,7 +5,7 @@ import sys
 import types
 
 import pytest
-from nops_schedules import AdaptiveLossWeights, AutoSelect, ReLoBRaLo, SoftAdapt
+from nops_schedules import AdaptiveLossWeights, AutoSelect, ReLoBRaLo, SoftAdapt, WeightingError
 
 PAIR = ["a", "b"]
 CONFLICT = {"cosine": [[1.0, -0.2], [-0.2, 1.0]], "norm": [1.0, 1.0]}
@@ -41,6 +41,12 @@ def test_weights_are_constant_within_the_window():
     assert made.weights(epoch=0, step=200) == {"a": 2.0, "b": 0.5}
     assert made.observes is None
     assert made.evidence["step"] == 199
+
+
+def test_ten_bad_values_in_a_row_end_the_window_with_an_error():
+    made = run(selected(), count=9, a=lambda step: math.nan)
+    with pytest.raises(WeightingError, match="'a' was NaN, infinite or missing 10 times in a row"):
+        run(made, count=1, start=9, a=lambda step: math.nan)
 
 
 @pytest.mark.parametrize(
