@@ -157,11 +157,11 @@ def validate_run(config: NoaConfig, call: Invocation) -> Evaluation:
     assert call.folder is not None
     run = RunFolder.at(call.folder)
     check_kind(run.path, tokens=False)
-    vocabulary = given_vocabulary(call)
     bundle = open_bundle(config)
     _, trained_with = settle_tokens(config, channels=bundle.channels)
     model = build_model(config, bundle, trained_with)
     tokens = build_task(config, bundle, model, trained_with).tokens
+    vocabulary = given_vocabulary(call) or trained_with
     evaluation = _evaluate(run, config, bundle, model, vocabulary, tokens=tokens)
     if found := run.record(VALIDATION)["tokens"]:
         check_grade(found)
