@@ -37,8 +37,9 @@ def kinds_of(annotation: Any) -> list[str]:
 def accepted(app: str) -> list[str]:
     """The kinds that an app's configuration takes."""
     members = vars(importlib.import_module(f"{app}.config")).values()
-    configs = [one for one in members if inspect.isclass(one) and hasattr(one, "model_fields")]
-    (found,) = [one.model_fields for one in configs if "weighting" in one.model_fields]
+    configs = [one for one in members if inspect.isclass(one) and one.__module__ == f"{app}.config"]
+    fields = [getattr(one, "model_fields", {}) for one in configs]
+    (found,) = [one for one in fields if "weighting" in one]
     return kinds_of(found["weighting"].annotation)
 
 

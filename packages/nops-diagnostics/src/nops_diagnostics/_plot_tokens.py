@@ -41,6 +41,9 @@ def plot_token_usage(
         counts: By the quantiser's name, how often each code stands for the truth.
         other: The same of the model, same names and sizes.
 
+    Returns:
+        A figure with a panel for each quantiser.
+
     Raises:
         ValueError: If names or numbers of codes differ, or there is none.
     """
@@ -85,6 +88,9 @@ def plot_distances(
         names: Of the columns.
         most: Columns to show: those with the largest distances.
 
+    Returns:
+        A figure, the largest distance on top.
+
     Raises:
         ValueError: If there is not one name for each, or nothing to show.
     """
@@ -119,6 +125,9 @@ def plot_alignment(alignment: Alignment, *, names: tuple[str, str] = ("a", "b"))
     Args:
         alignment: From `compute_alignment`.
         names: Of the two vocabularies.
+
+    Returns:
+        A figure with a colour bar of similarities.
     """
     rows, columns = (
         _partners_first([getattr(pair, side) for pair in alignment.pairs], numbers.tolist())

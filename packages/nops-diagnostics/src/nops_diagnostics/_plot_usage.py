@@ -20,6 +20,9 @@ def plot_usage(usage: Mapping[str, CodebookUsage]) -> Figure:
     Args:
         usage: By name of the table, one at least.
 
+    Returns:
+        A figure with a panel for each table.
+
     Raises:
         ValueError: If there is none.
     """

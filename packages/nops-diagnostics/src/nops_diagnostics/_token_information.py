@@ -49,6 +49,9 @@ def token_information(
         num_null: Number of shuffles.
         seed: Of the shuffles.
 
+    Returns:
+        Information by quantiser and parameter, its null, and the entropy of each quantiser, in nats.
+
     Raises:
         ValueError: If shapes do not belong together, there is no trajectory, bin or shuffle, or more bins
             than trajectories.
