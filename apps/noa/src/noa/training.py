@@ -161,7 +161,7 @@ def validate_run(config: NoaConfig, call: Invocation) -> Evaluation:
     _, trained_with = settle_tokens(config, channels=bundle.channels)
     model = build_model(config, bundle, trained_with)
     tokens = build_task(config, bundle, model, trained_with).tokens
-    vocabulary = given_vocabulary(call) or trained_with
+    vocabulary = given_vocabulary(call)
     evaluation = _evaluate(run, config, bundle, model, vocabulary, tokens=tokens)
     if found := run.record(VALIDATION)["tokens"]:
         check_grade(found)
