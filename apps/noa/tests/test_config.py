@@ -7,7 +7,7 @@ import yaml
 from noa.cli import app
 from noa.config import SHORT_NAMES, NoaConfig
 from nops_physics import DOMAIN_NAMES
-from nops_train import parse_config, resolve_call
+from nops_train import InputError, parse_config, resolve_call
 
 PRESETS = sorted(f.name for f in (files("noa") / "configs").iterdir() if f.name.endswith(".yaml"))
 
@@ -126,3 +126,10 @@ def test_paper_has_the_published_figures_of_tokens():
     assert (paper.vqvae.epochs, paper.vqvae.batch_size) == (550, 1024)
     assert paper.vqvae.categories == "cluster"
     assert set(paper.vqvae.rule().terms) >= {"orthogonality", "topographic"}
+
+
+def test_what_a_preset_holds_in_store_may_be_repeated_and_nothing_else():
+    again = resolved("--preset", "paper", "--loss.latent", "0.5", "--alignment.sample_steps", "8")
+    assert again == resolved("--preset", "paper")
+    with pytest.raises(InputError, match=r"loss\.latent: has no effect while alignment\.latent"):
+        resolved("--preset", "paper", "--loss.latent", "0.4")

@@ -33,6 +33,9 @@ class Resolver:
         self.aliases = Aliases(tuple(aliases))
         self.values: Values = {}
         self.explicit: dict[str, str] = {}
+        self.unasked: dict[
+            str, Any
+        ] = {}  # what explicit keys would be, had the user not given them
         self.add_mapping(self.keys.defaults(), source=config.__name__)
 
     def add_mapping(self, mapping: Mapping[str, Any], *, source: str) -> None:
@@ -58,6 +61,9 @@ class Resolver:
             InputError: If two of them contradict each other.
         """
         layer = merged(places)
+        if explicit:
+            before = {k: self.values[k].value for k in layer if k in self.values}
+            self.unasked = before | self.unasked
         for place in layer.values():
             self._drop_other_kind(place)
         for place in layer.values():
@@ -159,7 +165,8 @@ def check_needs(app: App, config: BaseModel, resolver: Resolver) -> None:
         key = resolver.keys.find(need.key)
         assert key is not None, need.key
         found, is_given = value_at(config, need.other), need.key in resolver.explicit
-        if is_given and found not in need.values and value_at(config, need.key) != key.default:
+        harmless = (key.default, resolver.unasked.get(need.key, key.default))
+        if is_given and found not in need.values and value_at(config, need.key) not in harmless:
             allowed = " or ".join(map(shown, need.values))
             raise InputError(
                 f"{resolver.values[need.key].where}: has no effect while {need.other} is "

@@ -105,7 +105,8 @@ class Command:
 class Needs:
     """A key that has an effect only where another has one of some values.
 
-    Setting it to anything but its default in a config file or by a flag is an error elsewhere.
+    Setting it to anything but its default or the preset's value in a config file or by a flag is an error
+    elsewhere.
 
     Attributes:
         key: The dotted key that would be dead.
