@@ -270,7 +270,7 @@ def test_a_frozen_projector_is_inert(train_with, capsys):
         (["--enable-latent-loss"], "--vqvae-path"),
         (["--lambda-latent=0.5"], "loss.latent"),
         (["--vqvae.epochs=3"], "--vqvae.epochs (vqvae.epochs): without effect on train"),
-        (["--vqvae-path=nowhere"], "nowhere"),
+        (["--vqvae-path=nowhere"], "alignment.vqvae: nowhere"),
         (["--vqvae-path=TOKENS", "--lambda-commit=0"], "it would do nothing"),
         (["--vqvae-path=TOKENS"], "rollout.window = 2 is shorter than features.clip = 4"),
         (["--vqvae-path=TOKENS", "--features.clip=5"], "features.clip: 4, expected 5"),

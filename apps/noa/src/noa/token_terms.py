@@ -153,7 +153,7 @@ def settle_tokens(
     path = config.alignment.vqvae
     if path is None:
         return config, None
-    vocabulary = load_vocabulary(path)
+    vocabulary = _named_vocabulary(path)
     held, wanted = vocabulary.state(), config.features
     rows = {
         "features.clip": (vocabulary.clip_length, wanted.clip),
@@ -172,6 +172,13 @@ def settle_tokens(
     own = {"clip": vocabulary.clip_length, "channels": held["channels"]}
     settled = config.model_copy(update={"features": wanted.model_copy(update=own)})
     return settled, vocabulary
+
+
+def _named_vocabulary(path: str) -> Vocabulary:
+    try:
+        return load_vocabulary(path)
+    except InputError as error:
+        raise InputError(f"alignment.vqvae: {error}") from error
 
 
 def attach_projector(model: UAFNO, config: NoaConfig, vocabulary: Vocabulary | None) -> None:
