@@ -1,7 +1,8 @@
 """Trajectories in the_well's HDF5 layout: write, read, check, normalise, sample, generate.
 
 `WellWriter` writes arrays as files, `WellReader` reads those and any other file of that layout,
-`check_well` says what is wrong with one. `PDEBench` reads that benchmark's files as they are.
+`check_well` says what is wrong with one. `PDEBench` reads that benchmark's files as they are,
+`SpinlockReader` the one that spinlock's generator writes.
 `Windows`, `ResumableSampler` and `Batches` turn trajectories into batches whose content depends on
 (seed, epoch, batch) alone; `TaskMixture` and `BalancedSampler` do so for several data sets at once.
 `generate` fills a folder from a solver, restartable at any moment; `verify` recomputes its sums.
@@ -41,6 +42,7 @@ from nops_data._sources import (
     share_of,
     training_batches,
 )
+from nops_data._spinlock import SpinlockReader, open_spinlock, spinlock_facts
 from nops_data._splits import Splits, frame_interval, open_splits, stored_facts
 from nops_data._stats import write_stats
 from nops_data._tables import (
@@ -75,6 +77,7 @@ __all__ = [
     "ResumableSampler",
     "Rounds",
     "Rows",
+    "SpinlockReader",
     "SplitPlan",
     "Splits",
     "Table",
@@ -96,6 +99,7 @@ __all__ = [
     "import_npz",
     "loader",
     "named_folder",
+    "open_spinlock",
     "open_splits",
     "ordered_batches",
     "pending",
@@ -108,6 +112,7 @@ __all__ = [
     "read_table",
     "read_vector",
     "share_of",
+    "spinlock_facts",
     "stored_attributes",
     "stored_facts",
     "training_batches",

@@ -134,6 +134,13 @@ class WellReader:
         return self._layouts[0].boundary
 
     @property
+    def frame_interval(self) -> float:
+        """Time between the first two frames of the first trajectory; 1 where there is one frame."""
+        times = self._layouts[0].times
+        first = times if times.ndim == 1 else times[0]
+        return float(first[1] - first[0]) if len(first) > 1 else 1.0
+
+    @property
     def num_frames(self) -> int:
         """Frames of the shortest trajectory."""
         return min(layout.num_frames for layout in self._layouts)

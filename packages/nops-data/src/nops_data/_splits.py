@@ -1,22 +1,46 @@
 """The three splits of a folder, opened together, with statistics of the first alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from nops_data._fingerprint import file_fingerprints
 from nops_data._hdf5 import SPLITS
 from nops_data._normaliser import Normaliser
 from nops_data._reader import WellReader
+from nops_data._trajectories import Trajectories
+
+
+@runtime_checkable
+class NamedTrajectories(Trajectories, Protocol):
+    """Trajectories that say what they are."""
+
+    @property
+    def dataset_name(self) -> str:
+        """Name of the data set."""
+        ...
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Names of the parameters, in order."""
+        ...
+
+    @property
+    def frame_interval(self) -> float:
+        """Time between the first two frames."""
+        ...
+
+
+ReaderT = TypeVar("ReaderT", bound=NamedTrajectories)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Splits:
-    """What a run takes from its folder of data.
+class Splits(Generic[ReaderT]):
+    """What a run takes from its folder of data, or its file.
 
     Attributes:
-        folder: With `data/{train,valid,test}/*.hdf5`.
+        folder: With `data/{train,valid,test}/*.hdf5`; the file where one holds all.
         train: To train on.
         valid: To validate on.
         test: Held out.
@@ -26,13 +50,13 @@ class Splits:
     """
 
     folder: Path
-    train: WellReader
-    valid: WellReader
-    test: WellReader
+    train: ReaderT
+    valid: ReaderT
+    test: ReaderT
     normaliser: Normaliser
     fingerprints: dict[str, str]
 
-    def __getitem__(self, split: str) -> WellReader:
+    def __getitem__(self, split: str) -> ReaderT:
         """The reader of "train", "valid" or "test"."""
         if split not in SPLITS:
             raise KeyError(f"found {split!r}, expected one of {SPLITS}")
@@ -41,10 +65,10 @@ class Splits:
     @property
     def frame_interval(self) -> float:
         """Time between the first two frames of `train`, in the files' unit; 1 for single frames."""
-        return frame_interval(self.train)
+        return self.train.frame_interval
 
 
-def open_splits(folder: Path | str, *, fields: Sequence[str] | None = None) -> Splits:
+def open_splits(folder: Path | str, *, fields: Sequence[str] | None = None) -> Splits[WellReader]:
     """Open the three splits of a folder, fit the normaliser on the train split, sum the files.
 
     Args:
@@ -79,7 +103,11 @@ def stored_facts(folder: Path | str) -> dict[str, Any]:
     Raises:
         LayoutError: If the folder holds no readable data.
     """
-    readers = {split: WellReader(folder, split=split) for split in SPLITS}
+    return facts_of({split: WellReader(folder, split=split) for split in SPLITS})
+
+
+def facts_of(readers: Mapping[str, Trajectories]) -> dict[str, Any]:
+    """As `stored_facts`, of readers by split."""
     return {
         **{f"num_{split}": len(reader) for split, reader in readers.items()},
         "num_steps": min(reader.num_frames for reader in readers.values()) - 1,
@@ -96,6 +124,4 @@ def frame_interval(reader: WellReader) -> float:
     Returns:
         The time, in the unit of the file.
     """
-    times = reader.layouts[0].times
-    first = times if times.ndim == 1 else times[0]
-    return float(first[1] - first[0]) if len(first) > 1 else 1.0
+    return reader.frame_interval

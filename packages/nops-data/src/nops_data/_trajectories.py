@@ -12,7 +12,7 @@ import torch
 class Trajectories(Protocol):
     """Trajectories [T, C, *grid] of one split, read frame by frame; all on one grid.
 
-    `WellReader` and `PDEBench` are two. Another source that has these can be given to `Windows`
+    `WellReader`, `PDEBench` and `SpinlockReader` are three. Another source that has these can be given to `Windows`
     and `Normaliser.fit` all the same.
 
     Attributes:
