@@ -94,6 +94,16 @@ def test_trajectory_takes_the_viscosity_from_theta():
         assert_close(frames[sample, 3], factor * wave[sample], rtol=0, atol=1e-7)  # float32
 
 
+def test_channels_are_solved_side_by_side():
+    heat = Heat(shape=(8,))
+    state = heat.initial(6, seed=0).view(2, 3, 8)
+    frames = heat.solve(state, times=[0.0, 0.25])
+    assert_close(frames[:, :, 1], heat.solve(state[:, 1:2], times=[0.0, 0.25])[:, :, 0])
+    state[1, 2, 3] = math.nan
+    with pytest.raises(ValueError, match="sample 1, frame 0, channel '2' is not finite"):
+        heat.solve(state, times=[0.25])
+
+
 def test_times_may_be_a_tensor():
     heat = Heat(shape=(8,))
     state = heat.initial(1, seed=0)

@@ -28,8 +28,12 @@ class FieldSolver(abc.ABC):
     value, which `solve` takes; `trajectory` takes each sample's from theta. Everything is computed
     in float64, on the device of the state, and is a pure function of its arguments; no sample
     depends on the others of its batch.
+
+    Attributes:
+        solves_any_channels: Whether `solve` takes any number of channels, as none acts on another.
     """
 
+    solves_any_channels = False
     name: str
     version: str
     channels: int
@@ -81,7 +85,8 @@ class FieldSolver(abc.ABC):
         """States at the given times with this object's own parameters.
 
         Args:
-            state: Field at time 0; computed in float64 whatever its type.
+            state: Field at time 0; computed in float64 whatever its type. It has `channels`
+                channels, or any number with `solves_any_channels`.
             times: Not decreasing, from 0 on; 0 returns the state itself.
 
         Returns:
@@ -91,11 +96,14 @@ class FieldSolver(abc.ABC):
             ValueError: If the state does not fit the grid, times decrease, the solver refuses the
                 state, or a value is not finite (sample, frame and channel are named).
         """
-        check_state(state, name=self.name, channels=self.channels, shape=self.shape)
+        names = self.channel_names
+        if self.solves_any_channels and state.ndim > 1:
+            names = tuple(map(str, range(state.shape[1])))
+        check_state(state, name=self.name, channels=len(names), shape=self.shape)
         own = [getattr(self, parameter.name) for parameter in self.parameters]
         values = torch.tensor(own, dtype=torch.float64, device=state.device)
         values = values.expand(len(state), -1)
-        return self._frames(state, values, check_times(times), dtype=torch.float64)
+        return self._frames(state, values, check_times(times), dtype=torch.float64, names=names)
 
     def trajectory(
         self,
@@ -123,21 +131,28 @@ class FieldSolver(abc.ABC):
         check_num_steps(num_steps)
         times = [frame * self.frame_interval for frame in range(num_steps + 1)]
         values = physical_parameters(theta, self.parameters).to(initial.device)
-        return self._frames(initial, values, times, dtype=torch.float32)
+        names = self.channel_names
+        return self._frames(initial, values, times, dtype=torch.float32, names=names)
 
     def _frames(
-        self, state: Tensor, values: Tensor, times: Sequence[float], *, dtype: torch.dtype
+        self,
+        state: Tensor,
+        values: Tensor,
+        times: Sequence[float],
+        *,
+        dtype: torch.dtype,
+        names: Sequence[str],
     ) -> Tensor:
-        check_finite(state[:, None], name=self.name, channel_names=self.channel_names)
+        check_finite(state[:, None], name=self.name, channel_names=names)
 
         def compute(state: Tensor, values: Tensor, samples: Tensor) -> Tensor:
             evolved = self._evolve(state, values, samples, times)
             return torch.stack([frame.to(dtype) for frame in evolved], dim=1)
 
-        numel = self.channels * math.prod(self.shape)
+        numel = len(names) * math.prod(self.shape)
         samples = torch.arange(len(state), device=state.device)
         frames = by_chunks(compute, state.double(), values, samples, numel=numel)
-        return check_finite(frames, name=self.name, channel_names=self.channel_names)
+        return check_finite(frames, name=self.name, channel_names=names)
 
 
 def advance_through(

@@ -20,7 +20,6 @@ ANGLES = (
     Quantity(name="psi", unit="degree", low=0, high=180, default=0.0, least=0.0, most=180.0),
 )
 LAI = Quantity(name="lai", unit="m^2/m^2", low=0.01, high=5.0, least=0.0)
-UNPHYSICAL = 1e-5  # rounding of reflectance + transmittance in float32
 
 
 class CanopyLayer(NamedTuple):
@@ -168,14 +167,9 @@ class FourSail(nn.Module):
             layer: The layer.
             soil: Reflectance of the ground, `[*batch, wavelength]`.
         """
-        return over_ground(layer.r_so, layer.t_sstoo, layer, soil)
-
-
-def over_ground(r_so: Tensor, t_sstoo: Tensor, flux: CanopyLayer | Fluxes, soil: Tensor) -> Tensor:
-    """Reflectance of a layer over a ground, echoes between both included."""
-    f = flux
-    echoes = (f.t_ss + f.t_sd) * f.t_do + (f.t_sd + f.t_ss * soil * f.r_dd) * f.t_oo
-    return r_so + t_sstoo * soil + echoes * soil / (1 - soil * f.r_dd)
+        f = layer
+        echoes = (f.t_ss + f.t_sd) * f.t_do + (f.t_sd + f.t_ss * soil * f.r_dd) * f.t_oo
+        return f.r_so + f.t_sstoo * soil + echoes * soil / (1 - soil * f.r_dd)
 
 
 def scattering(rho: Tensor, tau: Tensor, seen: Geometry) -> Coefficients:

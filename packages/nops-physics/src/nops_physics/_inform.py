@@ -10,7 +10,13 @@ from torch import Tensor
 
 from nops_physics._forward_model import Bounds, ForwardModel, Quantity, check_values
 from nops_physics._four_sail import ANGLES, FourSail, faded_integral, hot_spot
-from nops_physics._prospect import LEAF, Prospect, Version, check_version
+from nops_physics._prospect import (
+    LEAF,
+    Prospect,
+    Version,
+    check_version,
+    refuse_dry_matter_twice,
+)
 from nops_physics._sentinel import SentinelBands
 from nops_physics._spectra import Spectra, all_wavelengths, interpolate_nm, load_spectra
 from nops_physics._stand import StandRows
@@ -181,11 +187,8 @@ class Inform(ForwardModel):
 def _with_fixed(fixed: Mapping[str, float], version: Version) -> dict[str, float]:
     """All values that are not free, by name."""
     usual = {**FIXED, **{item.name: float(item.default) for item in ANGLES}}
-    if version == "PRO" and fixed.get("cm", 0.0) > 0:
-        raise ValueError(
-            f"fixed: cm is {fixed['cm']} beside prot and cbc: dry matter is counted twice, "
-            "expected cm = 0 with version 'PRO'"
-        )
+    if version == "PRO":
+        refuse_dry_matter_twice(fixed.get("cm", 0.0))
     if extra := sorted(fixed.keys() - usual.keys()):
         raise ValueError(f"fixed: unknown {extra}, expected some of {', '.join(usual)}")
     values = {**usual, **fixed}

@@ -185,9 +185,8 @@ class PeriodicFlow(abc.ABC):
             vorticity: The state at time 0.
             times: Not decreasing, from 0 on; 0 gives the state without what the 2/3 rule removes.
             dt: Largest time step: each interval takes equal steps of at most dt, give or take
-                the rounding of times in float32. None takes the
-                largest stable step that divides the interval, for each sample by itself, so that
-                the samples are computed one by one: give dt where many are to be fast.
+                the rounding of times in float32. None takes the largest stable step that divides
+                the interval, for each sample by itself; those of one step go together.
 
         Returns:
             Vorticity `[sample, time, 1, height, width]`.
@@ -212,7 +211,7 @@ class PeriodicFlow(abc.ABC):
                 frames.append(field if now > 0 else self._core.field(modes))
             return torch.stack(frames, dim=1)
 
-        return self._check_finite(self._by_chunks(compute, vorticity, singly=dt is None))
+        return self._check_finite(self._by_chunks(compute, vorticity))
 
     # ---- what changes energy and enstrophy ----
 
@@ -272,16 +271,14 @@ class PeriodicFlow(abc.ABC):
                 f"{', '.join(map(str, expected))})"
             )
 
-    def _by_chunks(
-        self, compute: Callable[[Tensor], Tensor], vorticity: Tensor, *, singly: bool = False
-    ) -> Tensor:
+    def _by_chunks(self, compute: Callable[[Tensor], Tensor], vorticity: Tensor) -> Tensor:
         side = self.resolution
         check_state(vorticity, name=self.name, channels=1, shape=(side, side))
         self._check_finite(vorticity[:, None])
-        if singly or not self._aligned:
-            result = torch.cat([compute(state.clone()) for state in vorticity.split(1)])
-        else:
+        if self._aligned:
             result = by_chunks(compute, vorticity.clone(), numel=2 * side**2)
+        else:
+            result = torch.cat([compute(state.clone()) for state in vorticity.split(1)])
         return result.unsqueeze(-3)
 
     @property

@@ -53,6 +53,15 @@ def check_version(spectra: Spectra, version: str) -> tuple[str, ...]:
     return names
 
 
+def refuse_dry_matter_twice(cm: float | Tensor) -> None:
+    """Stop where version PRO, whose dry matter is `prot` and `cbc`, is given `cm` as well."""
+    if bool((torch.as_tensor(cm) > 0).any()):
+        raise ValueError(
+            f"cm is {cm} beside prot and cbc: dry matter is counted twice, expected cm = 0 with "
+            "version 'PRO'"
+        )
+
+
 def _checked_wavelengths(wavelengths: Tensor | None) -> Tensor:
     if wavelengths is None:
         return all_wavelengths()
@@ -155,11 +164,7 @@ class Prospect(ForwardModel):
     def _check_named(self, parameters: dict[str, float | Tensor]) -> None:
         unknown = sorted(parameters.keys() - set(self.parameter_names))
         if unknown == ["cm"]:
-            if bool((torch.as_tensor(parameters["cm"]) > 0).any()):
-                raise ValueError(
-                    f"cm is {parameters['cm']} beside prot and cbc: dry matter is counted twice, "
-                    "expected cm = 0 with version 'PRO'"
-                )
+            refuse_dry_matter_twice(parameters["cm"])
         elif unknown or "N" not in parameters:
             raise ValueError(
                 f"{self._kind}: found {', '.join(parameters)}, expected 'N' and any of "

@@ -12,10 +12,15 @@ from torch import Tensor
 
 def runge_kutta_4(state: Tensor, increment: Callable[[Tensor], Tensor]) -> Tensor:
     """One step of an autonomous equation."""
-    k1 = increment(state)
-    k2 = increment(torch.add(state, k1, alpha=0.5))
-    k3 = increment(torch.add(state, k2, alpha=0.5))
-    k4 = increment(state + k3)
+    return runge_kutta_4_in_time(state, lambda stage, _: increment(stage))
+
+
+def runge_kutta_4_in_time(state: Tensor, increment: Callable[[Tensor, float], Tensor]) -> Tensor:
+    """One step; `increment` takes a stage and how much of the step is over there: 0, 1/2 or 1."""
+    k1 = increment(state, 0.0)
+    k2 = increment(torch.add(state, k1, alpha=0.5), 0.5)
+    k3 = increment(torch.add(state, k2, alpha=0.5), 0.5)
+    k4 = increment(state + k3, 1.0)
     return state + torch.add(k1 + k4, k2 + k3, alpha=2.0) / 6
 
 

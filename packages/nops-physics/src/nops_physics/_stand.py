@@ -1,7 +1,9 @@
 """A forest stand's reflectance at one wavelength: a crown over undergrowth over soil.
 
 What `FourSail` says of a layer, for three layers of one leaf at once and without what a stand does
-not need. Tensors are `[wavelength]`-last; an axis of two in front is sun and view, one of three is
+not need. These are its formulas rewritten, for in-place arithmetic and slopes by hand; `FourSail` is
+written for autograd, and so the reference of values and slopes alike (`test_stand.py`). What both
+have letter by letter, the geometry included, is imported from there. Tensors are `[wavelength]`-last; an axis of two in front is sun and view, one of three is
 undergrowth, closed canopy and crown (the first two of it: those that lie over a ground).
 
 With s = rho + tau and d = b_f (rho - tau), what is lost is l = 1 - s, and with y = sqrt(l/(1 + d)):
@@ -13,9 +15,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from nops_physics._four_sail import LEAST_ABSORPTION
+
 TINY = 1e-30
 MOST_NEGATIVE = -60.0  # its exponential is finite in float32
-LEAST_ABSORPTION = {torch.float32: 1e-6, torch.float64: 1e-12}  # below, terms cancel
 
 
 class StandRows(NamedTuple):

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from nops_physics._four_sail import LEAST_ABSORPTION
 from nops_physics._stand import (
-    LEAST_ABSORPTION,
     TINY,
     Ground,
     Medium,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from nops_physics._forward_model import ForwardModel, Quantity
+from nops_physics._runge_kutta import runge_kutta_4_in_time
 
 SWING = (Quantity(name="omega", unit="rad/s", low=math.pi / 8, high=9 * math.pi / 8),)
 FORCING = (
@@ -87,11 +88,7 @@ def _euler(rate: Rate, time: float, state: Tensor, dt: float) -> Tensor:
 
 
 def _rk4(rate: Rate, time: float, state: Tensor, dt: float) -> Tensor:
-    k1 = rate(time, state)
-    k2 = rate(time + dt / 2, state + dt / 2 * k1)
-    k3 = rate(time + dt / 2, state + dt / 2 * k2)
-    k4 = rate(time + dt, state + dt * k3)
-    return state + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    return runge_kutta_4_in_time(state, lambda stage, part: dt * rate(time + part * dt, stage))
 
 
 ADVANCE = {"rk4": _rk4, "euler": _euler}

@@ -187,12 +187,3 @@ class VorticityCore:
 def largest_kept(side: int) -> int:
     """The largest whole number m with 3 m < side: products of kept modes fold on no kept mode."""
     return (side - 1) // 3
-
-
-def square_core(
-    resolution: int, length: float, dtype: torch.dtype, device: torch.device
-) -> VorticityCore:
-    """The core of a square grid."""
-    return VorticityCore(
-        shape=(resolution, resolution), lengths=(length, length), dtype=dtype, device=device
-    )
