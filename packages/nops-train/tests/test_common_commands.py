@@ -9,6 +9,7 @@ from nops_train import (
     Command,
     Config,
     InputError,
+    RunFolder,
     Study,
     generate_command,
     one_run,
@@ -137,16 +138,20 @@ def test_children_of_a_study_are_built_before_they_have_a_folder(
             raise InputError("seed: 2")
         return config.seed
 
-    def train_all(seeds: int) -> None:
+    def train(run: RunFolder, seed: int) -> None:
+        run.checkpoints.save("step_1.pt", {})
+        done.append((run.name, seed))
+
+    def train_all(seeds: int, *, own: int = 9, neutral: tuple[str, ...] = ()) -> None:
         train_children(
             study,
             {f"s{seed}": Seeded(seed=seed) for seed in range(seeds)},
             call,
-            config=Seeded(seed=9),
+            config=Seeded(seed=own),
             build=build,
-            train=lambda run, seed: done.append((run.name, seed)),
+            train=train,
             report=lambda run: done.append((run.name, "report")),
-            neutral=lambda config: (),
+            neutral=lambda config: neutral,
             titles={"s1": ": the second"},
         )
 
@@ -159,3 +164,8 @@ def test_children_of_a_study_are_built_before_they_have_a_folder(
     with pytest.raises(InputError, match="seed: 2"):
         train_all(3)
     assert not (study.path / "s2").exists()
+    with pytest.raises(InputError, match=r"study.json: (.|\n)*seed: the run has 9, asked for 8"):
+        train_all(1, own=8)
+    assert study.read()["config"] == {"seed": 9}
+    train_all(1, own=8, neutral=("seed",))
+    assert study.read()["config"] == {"seed": 8}

@@ -98,8 +98,12 @@ def test_neutral_keys_are_keys_and_let_a_run_go_on(runs: Path) -> None:
     }
     assert set(neutral_keys("evaluate")) - known == {"evaluate"}
     config = trained(epochs=7, seed=3).model_copy(update={"evaluate": 2})
-    RunFolder.open(runs, app="toy", name="a", config=config, neutral=neutral_keys("evaluate"))
+    neutral = neutral_keys("evaluate")
+    run = RunFolder.open(runs, app="toy", name="a", config=config, neutral=neutral)
+    run.checkpoints.save("step_1.pt", {})
     other = config.model_copy(update={"evaluate": 3})
+    RunFolder.open(runs, app="toy", name="a", config=other, neutral=neutral)
+    other = config.model_copy(update={"evaluate": 4})
     with pytest.raises(InputError, match="evaluate"):
         RunFolder.open(runs, app="toy", name="a", config=other)
 
@@ -109,6 +113,20 @@ def test_a_study_goes_on_in_its_folder_and_starts_anew_beside_it(tmp_path: Path)
     names = [open_study(c).path.name for c in (invoked(tmp_path), invoked(tmp_path), again, again)]
     assert names == ["a", "a", "a-2", "a-3"]
     assert open_study(invoked(tmp_path)).path == tmp_path / "toy/a"
+
+
+def test_a_study_without_a_name_leaves_the_run_of_its_preset_alone(tmp_path: Path) -> None:
+    def opened(name: str, preset: str, **changes: Any) -> str:
+        call = invoked(tmp_path, name=name, preset=preset, **changes)
+        study = open_study(call, word="ablation")
+        assert call.folder == study.path
+        return study.path.name
+
+    assert opened("default", "default") == "ablation"
+    assert opened("ablation", "ablation") == "ablation"
+    assert opened("long", "long") == "ablation_long"
+    assert opened("mine", "default") == "mine"
+    assert opened("long", "long", resume="never") == "ablation_long-2"
 
 
 def test_a_study_keeps_what_was_not_given(tmp_path: Path) -> None:

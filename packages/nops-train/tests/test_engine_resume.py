@@ -47,6 +47,10 @@ def kill():
     raise Killed
 
 
+def fail():
+    raise RuntimeError("too large")
+
+
 def spoil(batch):
     return {**batch, "x": batch["x"] * float("nan")}
 
@@ -243,6 +247,15 @@ def test_force_goes_on_with_the_new_configuration(toy, tmp_path):
     assert forced.fit(toy.train, toy.valid).steps == 15
     assert RunFolder.at(tmp_path / "toy/run").config["train"]["epochs"] == 3
     assert toy.engine(tmp_path, settings=toy.config(epochs=3)).fit(toy.train, toy.valid).epochs == 3
+
+
+def test_a_run_that_failed_in_its_first_step_takes_corrected_settings(toy, tmp_path):
+    spoiled = toy.Spoiled(toy.train, at((0, 0), fail))
+    with pytest.raises(RuntimeError, match="too large"):
+        toy.engine(tmp_path).fit(spoiled, toy.valid)
+    smaller = toy.config(epochs=1)
+    assert toy.engine(tmp_path, settings=smaller).fit(toy.train, toy.valid).epochs == 1
+    assert RunFolder.at(tmp_path / "toy/run").config["train"]["epochs"] == 1
 
 
 class Older(Config):

@@ -254,6 +254,8 @@ def test_free_memory_respects_the_container(monkeypatch):
 
 def test_a_forecast_that_fits_is_accepted():
     check_memory(forecast(), device="cpu", free=3607)  # 3600 + 7
+    with pytest.raises(InputError, match="memory forecast"):
+        check_memory(forecast(), device="cpu", free=3606)
     check_memory(forecast(window=1, batch_size=1), device="cpu")
 
 

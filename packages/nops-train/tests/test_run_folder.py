@@ -9,7 +9,15 @@ from typing import Annotated, Literal
 
 import pytest
 import yaml
-from nops_train import Config, InputError, RunFolder, Study, read_events
+from nops_train import (
+    Config,
+    InputError,
+    RunFolder,
+    Study,
+    mean_and_spread,
+    read_events,
+    weights_source,
+)
 from nops_train._events import EventLog
 from pydantic import Field
 
@@ -18,6 +26,13 @@ CONFIG = {"train": {"epochs": 2, "learning_rate": 1e-5, "freeze": ()}, "name": "
 
 def open_run(root, *, name="a", config=CONFIG, **options):
     return RunFolder.open(root, app="toy", name=name, config=config, **options)
+
+
+def open_trained(root, **options):
+    """A run that has made a step."""
+    run = open_run(root, **options)
+    run.checkpoints.save("step_1.pt", {"position": {"step": 1}})
+    return run
 
 
 def test_a_new_folder(tmp_path):
@@ -40,7 +55,7 @@ def test_the_same_configuration_opens_it_again(tmp_path):
 
 
 def test_each_difference_is_a_line(tmp_path):
-    run = open_run(tmp_path)
+    run = open_trained(tmp_path)
     changed = {"train": {"epochs": 3, "freeze": ["a"], "new": 1}, "name": "ä", "none": None}
     with pytest.raises(InputError) as error:
         open_run(tmp_path, config=changed)
@@ -55,7 +70,7 @@ def test_each_difference_is_a_line(tmp_path):
 
 
 def test_of_many_differences_the_first_are_shown(tmp_path):
-    open_run(tmp_path, config={f"k{n}": 0 for n in range(25)})
+    open_trained(tmp_path, config={f"k{n}": 0 for n in range(25)})
     with pytest.raises(InputError) as error:
         open_run(tmp_path, config={f"k{n}": 1 for n in range(25)})
     lines = str(error.value).split("\n")
@@ -73,13 +88,15 @@ def test_temporary_files_of_a_killed_process_are_removed(tmp_path):
 
 
 def test_nothing_is_not_the_same_as_a_null(tmp_path):
-    open_run(tmp_path, config={"a": None})
+    open_trained(tmp_path, config={"a": None})
     with pytest.raises(InputError, match=r"a: the run has None, asked for nothing"):
         open_run(tmp_path, config={"b": 1})
 
 
 def test_neutral_keys_may_differ(tmp_path):
-    open_run(tmp_path, config={"train": {"device": "cpu", "epochs": 1}, "evaluate": {"leads": [1]}})
+    open_trained(
+        tmp_path, config={"train": {"device": "cpu", "epochs": 1}, "evaluate": {"leads": [1]}}
+    )
     changed = {"train": {"device": "cuda", "epochs": 1}, "evaluate": {"leads": [2], "more": 1}}
     neutral = ("train.device", "evaluate")
     run = open_run(tmp_path, config=changed, neutral=neutral)
@@ -124,7 +141,7 @@ class Whole(Config):
 
 def open_older(root, stored, config, **options):
     """A run whose `config.yaml` is older than the class of `config`, opened with that."""
-    open_run(root, config=stored)
+    open_trained(root, config=stored)
     return open_run(root, config=config, **options)
 
 
@@ -202,9 +219,34 @@ def test_plain_values_have_no_defaults(tmp_path):
 
 
 def test_force_takes_the_new_configuration(tmp_path):
-    open_run(tmp_path)
+    open_trained(tmp_path)
     run = open_run(tmp_path, config={"other": 1}, resume="force")
     assert RunFolder.at(run.path).config == {"other": 1}
+
+
+def test_a_run_without_a_checkpoint_takes_corrected_settings(tmp_path):
+    first = open_run(tmp_path)
+    run = open_run(tmp_path, config={"other": 1})
+    assert RunFolder.at(run.path).config == {"other": 1}
+    (note,) = read_events(run.path / "sessions.jsonl")
+    assert note["event"] == "config_changed"
+    with first.locked(), pytest.raises(InputError, match="is training in this folder"):
+        open_run(tmp_path, config={"other": 2})
+    assert RunFolder.at(run.path).config == {"other": 1}
+
+
+def test_weights_are_the_best_or_the_last(tmp_path):
+    run = open_run(tmp_path)
+    with pytest.raises(InputError, match="a: holds no checkpoint yet"):
+        weights_source(run, "best")
+    run = open_trained(tmp_path)
+    assert weights_source(run, "best") == run.path
+    assert weights_source(run, "last") == run.path / "checkpoints/step_1.pt"
+
+
+def test_a_figure_over_seeds():
+    assert mean_and_spread([0.25]) == 0.25
+    assert mean_and_spread([1.0, 2.0, 3.0]) == "2 ± 1"
 
 
 def test_what_is_no_plain_configuration(tmp_path):
@@ -336,6 +378,7 @@ def test_a_study_is_a_folder_of_ordinary_runs(tmp_path):
     assert study.path == tmp_path / "toy/seeds"
     for seed in (1, 0):
         run = study.run(f"seed_{seed}", config={"seed": seed})
+        run.checkpoints.save("step_1.pt", {})
         run.update_summary(status="completed", metrics={"error": float(seed)})
     assert [run.name for run in study.children()] == ["seed_0", "seed_1"]
     study.update(question="does the seed matter?", spread=math.nan)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nops_train._checkpoint import CheckpointError as CheckpointError
     from nops_train._checkpoint_export import export as export
     from nops_train._checkpoint_export import load_weights as load_weights
+    from nops_train._checkpoint_export import weights_source as weights_source
     from nops_train._checkpoint_folder import CheckpointFolder as CheckpointFolder
     from nops_train._checkpoint_folder import load_checkpoint as load_checkpoint
     from nops_train._checkpoint_folder import save_checkpoint as save_checkpoint
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
     from nops_train._errors import InputError as InputError
     from nops_train._errors import Interrupted as Interrupted
     from nops_train._errors import PeerFailed as PeerFailed
+    from nops_train._evaluation_file import keep_evaluation as keep_evaluation
+    from nops_train._evaluation_file import kept_evaluation as kept_evaluation
     from nops_train._events import read_events as read_events
     from nops_train._generation import run_generation as run_generation
     from nops_train._generation import run_verification as run_verification
@@ -81,6 +84,7 @@ if TYPE_CHECKING:
     from nops_train._run_folder import RunFolder as RunFolder
     from nops_train._sinks import Sink as Sink
     from nops_train._study import Study as Study
+    from nops_train._study import mean_and_spread as mean_and_spread
     from nops_train._study import report_each as report_each
     from nops_train._study import train_children as train_children
     from nops_train._weighting_config import ConstantConfig as ConstantConfig
@@ -97,6 +101,7 @@ _MODULES = {
     "CheckpointError": "_checkpoint",
     "export": "_checkpoint_export",
     "load_weights": "_checkpoint_export",
+    "weights_source": "_checkpoint_export",
     "CheckpointFolder": "_checkpoint_folder",
     "load_checkpoint": "_checkpoint_folder",
     "save_checkpoint": "_checkpoint_folder",
@@ -140,6 +145,8 @@ _MODULES = {
     "InputError": "_errors",
     "Interrupted": "_errors",
     "PeerFailed": "_errors",
+    "keep_evaluation": "_evaluation_file",
+    "kept_evaluation": "_evaluation_file",
     "read_events": "_events",
     "run_generation": "_generation",
     "run_verification": "_generation",
@@ -163,6 +170,7 @@ _MODULES = {
     "RunFolder": "_run_folder",
     "Sink": "_sinks",
     "Study": "_study",
+    "mean_and_spread": "_study",
     "report_each": "_study",
     "train_children": "_study",
     "ConstantConfig": "_weighting_config",
@@ -226,10 +234,13 @@ __all__ = [
     "initialise_from",
     "is_out_of_memory",
     "join_world",
+    "keep_evaluation",
+    "kept_evaluation",
     "load_checkpoint",
     "load_run_config",
     "load_weights",
     "make_learning_rate",
+    "mean_and_spread",
     "neutral_keys",
     "one_run",
     "open_study",
@@ -255,6 +266,7 @@ __all__ = [
     "train_children",
     "truncated_bptt",
     "verify_option",
+    "weights_source",
 ]
 
 

@@ -10,7 +10,9 @@ from torch import nn
 from nops_train._checkpoint import CheckpointError, commit, stage, write_text
 from nops_train._checkpoint_weights import WEIGHTS, best_state, weights_of
 from nops_train._engine_checkpoint import load_module
+from nops_train._errors import InputError
 from nops_train._events import jsonable
+from nops_train._run_folder import RunFolder
 
 
 def load_weights(model: nn.Module, source: str | os.PathLike[str]) -> dict[str, Any]:
@@ -29,6 +31,25 @@ def load_weights(model: nn.Module, source: str | os.PathLike[str]) -> dict[str, 
     state, where = best_state(Path(source))
     load_module(model, weights_of(state), where=str(where))
     return dict(state["position"])
+
+
+def weights_source(run: RunFolder, checkpoint: str) -> Path:
+    """What `load_weights` takes for the `evaluate.checkpoint` of a run.
+
+    Args:
+        run: Its folder.
+        checkpoint: "best" or "last".
+
+    Returns:
+        The run itself for its best weights, or the file of its last.
+
+    Raises:
+        InputError: If it has no checkpoint yet.
+    """
+    found = run.checkpoints.newest()
+    if found is None:
+        raise InputError(f"{run.path}: holds no checkpoint yet")
+    return run.path if checkpoint == "best" else run.checkpoints.path / found.name
 
 
 def export(run_folder: str | os.PathLike[str], destination: str | os.PathLike[str]) -> Path:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from nops_train._command_line_aliases import Aliases, Assignment, shown
 from nops_train._command_line_keys import Keys, value_at
-from nops_train._command_line_spec import Alias, App, check_run_folder
+from nops_train._command_line_spec import Alias, App, Needs, check_run_folder
 from nops_train._command_line_values import flatten, nest, problems
 from nops_train._command_line_yaml import parse_yaml, read_yaml
 from nops_train._errors import InputError
@@ -155,6 +155,25 @@ def read_preset(app: App, name: str) -> dict[str, Any]:
     return values or {}
 
 
+def is_in_store(app: App, need: Needs, resolver: Resolver) -> bool:
+    """Whether a file sets both keys of a need, the dead one as some preset does.
+
+    So does the `config.yaml` of a run: it is complete, and what a preset holds in store is in it.
+    """
+    from_file = [
+        not resolver.explicit.get(key, "--").startswith("--") for key in (need.key, need.other)
+    ]
+    if not all(from_file):
+        return False
+    value = resolver.values[need.key].value
+    for name in app.preset_names():
+        preset = Resolver(app.config, aliases=app.aliases)
+        preset.add_mapping(read_preset(app, name), source=f"preset {name}")
+        if need.key in preset.values and equal(preset.values[need.key].value, value):
+            return True
+    return False
+
+
 def check_needs(app: App, config: BaseModel, resolver: Resolver) -> None:
     """Refuse a key that the user set though another makes it dead.
 
@@ -166,7 +185,8 @@ def check_needs(app: App, config: BaseModel, resolver: Resolver) -> None:
         assert key is not None, need.key
         found, is_given = value_at(config, need.other), need.key in resolver.explicit
         harmless = (key.default, resolver.unasked.get(need.key, key.default))
-        if is_given and found not in need.values and value_at(config, need.key) not in harmless:
+        is_harmless = value_at(config, need.key) in harmless or is_in_store(app, need, resolver)
+        if is_given and found not in need.values and not is_harmless:
             allowed = " or ".join(map(shown, need.values))
             raise InputError(
                 f"{resolver.values[need.key].where}: has no effect while {need.other} is "

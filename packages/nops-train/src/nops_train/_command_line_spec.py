@@ -106,7 +106,8 @@ class Needs:
     """A key that has an effect only where another has one of some values.
 
     Setting it to anything but its default or the preset's value in a config file or by a flag is an error
-    elsewhere.
+    elsewhere; but a file that sets both keys may have the value of any preset, as the stored
+    configuration of a run has.
 
     Attributes:
         key: The dotted key that would be dead.

@@ -74,13 +74,15 @@ def check_start_weights(source: str | None) -> None:
         )
 
 
-def open_study(call: Invocation) -> Study:
+def open_study(call: Invocation, *, word: str | None = None) -> Study:
     """The folder `<runs>/<app>/<name>` of a study; a new one beside it, `-2`, `-3` …, for `--resume never`.
 
     Under `torchrun` rank 0 calls this for all: `world.from_main(lambda: open_study(call))`.
 
     Args:
-        call: Its `runs`, `app`, `name` and `resume` count.
+        call: Its `runs`, `app`, `name` and `resume` count; its `folder` becomes that of the study.
+        word: Such as "ablation", for an app whose preset is also a single run's name: a study without `--name`
+            lies in the folder of this name, with the preset behind it where it is not the default.
 
     Returns:
         The study, whose `study.json` is there or will be.
@@ -88,10 +90,15 @@ def open_study(call: Invocation) -> Study:
     Raises:
         InputError: If the folder cannot be made.
     """
-    name, number = call.name, 2
+    given = call.name
+    if word is not None and given == call.preset:  # the run of that name has a report of its own
+        given = word if call.preset in ("default", word) else f"{word}_{call.preset}"
+    name, number = given, 2
     while call.resume == "never" and (call.runs / call.app / name).exists():
-        name, number = f"{call.name}-{number}", number + 1
-    return Study.open(call.runs, app=call.app, name=name)
+        name, number = f"{given}-{number}", number + 1
+    study = Study.open(call.runs, app=call.app, name=name)
+    call.folder = study.path  # errors are logged there
+    return study
 
 
 def study_config(config: ConfigT, study: Study, call: Invocation) -> ConfigT:

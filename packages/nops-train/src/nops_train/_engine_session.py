@@ -151,6 +151,7 @@ class Session:
         status = "diverged" if isinstance(error, Diverged) else "failed"
         with contextlib.suppress(InputError):
             can_save = can_save and (together or not is_sharded(self._parts["model"]))
+            can_save = can_save and any(self._position())  # before the first step nothing is lost
             if can_save and not isinstance(error, CheckpointError):
                 self._save_here(alone=not together)
             self._saver.wait()

@@ -98,7 +98,7 @@ class RunFolder:
 
         Raises:
             InputError: If the folder cannot be written, the configuration differs (with the keys and both
-                values), or `resume` names no file.
+                values) from that of a run with a checkpoint, or `resume` names no file.
         """
         config_class = type(config) if isinstance(config, BaseModel) else None
         plain = _as_yaml_reads_it(config)
@@ -197,12 +197,15 @@ class RunFolder:
         Raises:
             InputError: With the keys and both values.
         """
-        if self.config_class is not None:
-            stored = completed(self.config_class, stored)
-        found = differences(stored, self.config)
+        found = self._differing(stored)
         if self.resume != "force":
             check_same(found, neutral=self.neutral, where=where)
         return found
+
+    def _differing(self, stored: Mapping[str, Any]) -> dict[str, str]:
+        if self.config_class is not None:
+            stored = completed(self.config_class, stored)
+        return differences(stored, self.config)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -229,7 +232,7 @@ class RunFolder:
         _make_folder(self.path)
         if path.is_file():
             stored = read_config(self.path)
-            changed = self.check_config(stored, where=str(path))
+            changed = self._changed(stored, where=str(path))
             missing = [key for key in differences(stored, self.config) if key not in changed]
             if changed:
                 self.note("config_changed", changes=list(changed.values()))
@@ -238,6 +241,13 @@ class RunFolder:
             if not (changed or missing):
                 return
         write_text(path, yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
+
+    def _changed(self, stored: Mapping[str, Any], *, where: str) -> dict[str, str]:
+        """As `check_config`; a run that ended before its first checkpoint takes any configuration."""
+        if self.checkpoints.entries or not self._differing(stored):
+            return self.check_config(stored, where=where)
+        with folder_lock(self.path):  # it may be at work, on the way to its first
+            return self._differing(stored)
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -9,17 +9,20 @@ Each run continues by itself; so a study continues by being repeated.
 """
 
 import os
-from collections.abc import Callable, Mapping
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from nops_train._checkpoint import write_text
+from nops_train._command_line_layers import completed
 from nops_train._command_line_spec import Invocation
 from nops_train._errors import InputError
 from nops_train._events import as_json, read_record
 from nops_train._run_folder import RunFolder
+from nops_train._run_folder_diff import check_same, differences
 from nops_train._world import join_world
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
@@ -101,7 +104,7 @@ def train_children(
     children: Mapping[str, ConfigT],
     call: Invocation,
     *,
-    config: BaseModel,
+    config: ConfigT,
     build: Callable[[ConfigT], PartsT],
     train: Callable[[RunFolder, PartsT], object],
     report: Callable[[RunFolder], object],
@@ -120,10 +123,16 @@ def train_children(
         build: From a run's configuration to what `train` needs.
         train: Trains the run of a folder to its end.
         report: Writes a run's report, on rank 0.
-        neutral: Keys of a run that may differ when it goes on, as for `RunFolder.open`.
+        neutral: Keys of a run that may differ when it goes on, as for `RunFolder.open`; those of
+            `config` may when the study does, such as its list of seeds.
         titles: What is printed after a run's name.
+
+    Raises:
+        InputError: If the study has trained runs and other settings: with the keys and both values.
     """
     world, titles = join_world(), titles or {}
+    if call.resume != "force":
+        world.from_main(lambda: _check_settings(study, config, neutral=neutral(config)))
     resume = "auto" if call.resume == "never" else call.resume
     for name, own in children.items():
         print(f"\n{name}{titles.get(name, '')}", flush=True)
@@ -137,6 +146,29 @@ def train_children(
             report(run)
     if world.is_main:
         study.update()
+
+
+def _check_settings(study: Study, config: BaseModel, *, neutral: tuple[str, ...]) -> None:
+    """Stop where runs of these settings would stand beside trained ones of others."""
+    stored = study.read().get("config")
+    if stored is None or not any(run.checkpoints.entries for run in study.children()):
+        return
+    found = differences(completed(type(config), stored), config.model_dump(mode="json"))
+    check_same(found, neutral=neutral, where=str(study.path / "study.json"))
+
+
+def mean_and_spread(values: Sequence[float]) -> float | str:
+    """A figure over seeds as tables show it: the only value, or mean ± standard deviation in words.
+
+    Args:
+        values: One for each seed, one at least.
+
+    Returns:
+        A number, or words such as "0.12 ± 0.01".
+    """
+    if len(values) == 1:
+        return values[0]
+    return f"{statistics.fmean(values):.3g} ± {statistics.stdev(values):.2g}"
 
 
 def report_each(
