@@ -58,8 +58,7 @@ def passes(toy, weighting, *, points=None):
         losses = {name: r.square().mean() for name, r in residuals.items()}
         if points is not None:
             time = torch.linspace(0, 1, POINTS)
-            causal = isinstance(points, gradient.CausalWeights)
-            losses["a"] = points.loss(residuals["a"], *([time] if causal else []))
+            losses["a"] = points.loss(residuals["a"], *([time] if points.takes_time else []))
         losses, in_losses = toy.counted(losses)
         make_step(weighting, losses, [first, last], residuals, step)
         for name, calls in zip(found, (in_losses, in_residuals, in_first), strict=True):

@@ -7,6 +7,7 @@ from nops_models._config import FNOConfig, UAFNOConfig, UNetConfig
 from nops_models._estimators import RotationTrick, StraightThrough
 from nops_models._film import FiLM
 from nops_models._fno import FNO
+from nops_models._kmeans import kmeans
 from nops_models._mlp import MLP, FourierMLP
 from nops_models._physics_decoder import PhysicsDecoder
 from nops_models._projector import LatentProjector
@@ -86,4 +87,5 @@ __all__ = [
     "VectorQuantizer",
     "WaveGraphNet",
     "draw_normal",
+    "kmeans",
 ]

@@ -9,6 +9,13 @@ def check_at_least(config: object, least: int, *names: str) -> None:
             raise ValueError(f"{name} {bound}, got {getattr(config, name)}.")
 
 
+def check_sizes(**sizes: int) -> None:
+    """Refuse sizes below 1, by name."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}.")
+
+
 def check_optional(config: object, *names: str) -> None:
     """Refuse fields that are neither None nor at least 1."""
     for name in names:

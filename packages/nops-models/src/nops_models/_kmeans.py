@@ -33,6 +33,9 @@ def kmeans(
         unit: Centres have length 1.
         generator: On the CPU.
 
+    Returns:
+        Centres `[code, dim]` and counts `[code]`, in the type of the rows.
+
     Source:
         Arthur and Vassilvitskii, SODA 2007.
     """

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nops_models._checks import check_choice
+from nops_models._checks import check_choice, check_sizes
 from nops_models._residual_heads import mlp
 from nops_models._vae_config import ACTIVATIONS
 
@@ -43,8 +43,8 @@ class MLP(nn.Module):
         bias: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_sizes(in_features=in_features, out_features=out_features)
-        _check_sizes(hidden=hidden, layers=layers)
+        check_sizes(in_features=in_features, out_features=out_features)
+        check_sizes(hidden=hidden, layers=layers)
         check_choice("activation", activation, tuple(ACTIVATIONS))
         self.layers = mlp([in_features, *[hidden] * layers, out_features], activation)
         _xavier(self, bias)
@@ -92,8 +92,8 @@ class FourierMLP(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check_sizes(in_features=in_features, out_features=out_features)
-        _check_sizes(hidden=hidden, layers=layers, frequencies=frequencies)
+        check_sizes(in_features=in_features, out_features=out_features)
+        check_sizes(hidden=hidden, layers=layers, frequencies=frequencies)
         check_choice("activation", activation, tuple(ACTIVATIONS))
         if not scales or min(scales) <= 0:
             raise ValueError(f"scales must be positive, one at least, got {scales}.")
@@ -123,9 +123,3 @@ def _xavier(module: nn.Module, bias: float) -> None:
         if isinstance(layer, nn.Linear):
             nn.init.xavier_normal_(layer.weight)
             nn.init.constant_(layer.bias, bias)
-
-
-def _check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}.")

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import embedding, normalize
 
-from nops_models._checks import check_choice
+from nops_models._checks import check_choice, check_sizes
 from nops_models._codebook import Codebook, MovingCodebook, make_codebook
 from nops_models._codebook_rules import EMA, Update
 from nops_models._estimators import RotationTrick, StraightThrough
@@ -291,10 +291,7 @@ def check_latent(latent: Tensor, mask: Tensor | None, dim: int) -> None:
 
 def check_quantizer(dim: int, code_dim: int | None, num_codes: int, weight: float) -> None:
     """Refuse sizes below 1, and a weight that is negative or not finite."""
-    sizes = {"dim": dim, "num_codes": num_codes, "code_dim": 1 if code_dim is None else code_dim}
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}.")
+    check_sizes(dim=dim, num_codes=num_codes, code_dim=1 if code_dim is None else code_dim)
     if not 0 <= weight < math.inf:
         raise ValueError(f"commitment_weight must be finite and not negative, got {weight}.")
 

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from nops_models._checks import check_sizes
 from nops_models._vae_config import ACTIVATIONS
 
 CONTEXT = 128  # width of the gated head's context, after its publication
@@ -64,7 +65,7 @@ class GatedResidual(nn.Module):
         stop_gradient: bool = True,
     ) -> None:
         super().__init__()
-        _check_dims(output_dim=output_dim, aux_dim=aux_dim)
+        check_sizes(output_dim=output_dim, aux_dim=aux_dim)
         self.stop_gradient = stop_gradient
         self.context = mlp([physics_dim + aux_dim, HIDDEN, CONTEXT], activation)
         self.propose = mlp([output_dim + CONTEXT, CONTEXT, output_dim], activation)
@@ -116,7 +117,7 @@ class LowRankResidual(nn.Module):
         stop_gradient: bool = True,
     ) -> None:
         super().__init__()
-        _check_dims(output_dim=output_dim, aux_dim=aux_dim, rank=rank)
+        check_sizes(output_dim=output_dim, aux_dim=aux_dim, rank=rank)
         if rank > output_dim:
             raise ValueError(f"rank={rank} is above the {output_dim} outputs that patterns have.")
         self.stop_gradient = stop_gradient
@@ -156,7 +157,7 @@ class NoPhysicsHead(nn.Module):
 
     def __init__(self, output_dim: int, aux_dim: int, *, activation: str = "elu") -> None:
         super().__init__()
-        _check_dims(output_dim=output_dim, aux_dim=aux_dim)
+        check_sizes(output_dim=output_dim, aux_dim=aux_dim)
         self.network = mlp([aux_dim, 16, 32, HIDDEN, output_dim], activation)
 
     def forward(
@@ -168,9 +169,3 @@ class NoPhysicsHead(nn.Module):
         """The network's output less x_P, so that their sum is the network's; δ is 0."""
         output = self.network(z_aux)
         return Correction(torch.zeros_like(output), output[:, :0], output - x_p)
-
-
-def _check_dims(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}.")

@@ -34,6 +34,8 @@ class CausalWeights(PointScheme):
         Wang, Sankaran and Perdikaris, arXiv 2203.07404.
     """
 
+    takes_time = True
+
     def __init__(
         self,
         chunks: int = 32,

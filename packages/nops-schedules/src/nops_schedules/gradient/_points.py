@@ -21,9 +21,11 @@ class PointScheme(ABC):
     Attributes:
         reduce: Sums a tensor over the ranks, where several make a step: `step`, and the `loss` of some
             schemes, are then collective. None in a single process.
+        takes_time: Whether `loss` takes the time of each residual as its second argument.
     """
 
     reduce: Reduce | None = None
+    takes_time: bool = False
 
     @abstractmethod
     def step(self) -> None:
