@@ -93,6 +93,15 @@ def test_a_failed_gate_decides_and_is_named(guide):
     assert reason in text
 
 
+def test_a_failed_skill_says_over_what_and_when(guide):
+    skill = {"persistence": [0.9, 0.5], "mean": [0.8, -0.2]}
+    report = alignment_report(**guide | {"skill": skill})
+    assert report.gates["skill"].reasons == ("skill over mean at its end: -0.2, expected above 0",)
+    report = alignment_report(**guide | {"skill": {"persistence": [0.0], "mean": [0.1]}})
+    (reason,) = report.gates["skill"].reasons
+    assert "persistence at its end" in reason
+
+
 def test_json_holds_all(guide):
     document = json.loads(json.dumps(alignment_report(**guide).as_dict(), allow_nan=False))
     assert document["sections"]["diversity"]["used"] == 1234
@@ -279,7 +288,8 @@ def test_a_projector_that_says_the_same_for_all(guide, fields):
 def test_refused_input(guide):
     for change, message in (
         ({"reconstruction": {"initial": 0.1}}, "'total'"),
-        ({"skill": {"persistence": [0.1, 0.2]}}, "mean too"),
+        ({"skill": {"persistence": [0.1, 0.2]}}, "two values over mean"),
+        ({"skill": {"persistence": [0.1, 0.2], "mean": [1.0] * 3}}, "two values over mean"),
         ({"num_codes": 100}, "quantiser 0, range from 0 to 1233"),
         ({"projected": guide["latent"]}, "projected has shape"),
         ({"projected": guide["projected"][:, :1]}, "at least 2 steps"),

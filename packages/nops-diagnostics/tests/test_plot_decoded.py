@@ -51,3 +51,11 @@ def test_profiles_show_each_field_at_each_lead():
 def test_leads_outside_are_refused(leads):
     with pytest.raises(ValueError, match="leads within it"):
         plot_profiles({"truth": torch.zeros(2, 4)}, lead_times=leads)
+
+
+def test_panels_of_profiles_may_have_titles():
+    fields = {"truth": torch.zeros(2, 4)}
+    figure = plot_profiles(fields, lead_times=(1, 2), titles=("u", "v"))
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["u", "v"]
+    with pytest.raises(ValueError, match="titles must be 2"):
+        plot_profiles(fields, lead_times=(1, 2), titles=("u",))

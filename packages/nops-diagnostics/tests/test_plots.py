@@ -247,6 +247,20 @@ def test_a_perfect_or_constant_rollout_can_be_drawn():
     draw(figure)
 
 
+@pytest.mark.parametrize("grid", [(12, 30), (16, 16), (30, 12)])
+@pytest.mark.parametrize("leads", [(1,), (1, 2, 3, 4)])
+def test_fields_fill_the_figure_and_no_page(grid, leads):
+    target = torch.zeros(4, *grid)
+    figure = plot_rollout(target, target, lead_times=leads)
+    figure.draw_without_rendering()
+    width, height = figure.get_size_inches()
+    fields = figure.axes[: 3 * len(leads)]
+    boxes = [axes.get_tightbbox() for axes in fields]
+    assert min(box.x0 for box in boxes) / figure.dpi < 0.5  # inches left blank
+    assert width <= 7.21
+    assert height <= 6.51
+
+
 def test_spectra_hold_the_sample_mean_per_lead(fields):
     target, pred = fields(6, 4, 5, 2, 16, 16), 0.5 * fields(7, 4, 5, 2, 16, 16)
     figure = plot_spectra({"truth": target, "rollout": pred}, lead_times=(1, 5), compensate=5 / 3)

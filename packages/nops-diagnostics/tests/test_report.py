@@ -8,7 +8,7 @@ import re
 import pytest
 import torch
 from nops_diagnostics import Estimate, Report, describe_machine
-from nops_diagnostics._figure import new_figure
+from nops_diagnostics._figure import WIDTH, new_figure
 
 VOID = {"meta", "link", "img", "br", "hr"}
 
@@ -68,6 +68,15 @@ def full_report() -> Report:
     report.add_verdict("Beats persistence.", details=["skill 0.9"])
     report.add_verdict("One step was skipped.", level="warning")
     return report
+
+
+def test_a_narrow_figure_is_not_stretched():
+    report = Report("r")
+    report.add_section("s")
+    report.add_figure(new_figure(WIDTH, 2.0), caption="wide")
+    report.add_figure(new_figure(WIDTH / 2, 2.0), caption="narrow")
+    images = [attributes for tag, attributes in Page(report.render()).tags if tag == "img"]
+    assert [image["style"] for image in images] == ["--share: 1.0", "--share: 0.5"]
 
 
 def test_everything_added_is_there():

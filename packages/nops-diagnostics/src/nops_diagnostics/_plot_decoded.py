@@ -88,6 +88,7 @@ def plot_profiles(
     field_name: str = "field",
     unit: str = "",
     length_unit: str = "",
+    titles: Sequence[str] | None = None,
 ) -> Figure:
     """A field on one axis at some leads, one panel each: the truth in black, the rest in colour.
 
@@ -99,12 +100,14 @@ def plot_profiles(
         field_name: For the ordinate.
         unit: Of the field.
         length_unit: Of the coordinate.
+        titles: Of the panels, one each; None: "lead" and its number.
 
     Returns:
         The figure; `figure.savefig(path)` writes it.
 
     Raises:
-        ValueError: If there is no field, shapes differ, or a lead lies outside.
+        ValueError: If there is no field, shapes differ, a lead lies outside, or titles are not one for
+            each lead.
     """
     shapes = {tuple(values.shape) for values in fields.values()}
     steps = next(iter(shapes))[0] if shapes else 0
@@ -113,9 +116,14 @@ def plot_profiles(
             f"need fields of one shape (time, point) and leads within it, got {sorted(shapes)} and "
             f"{list(lead_times)}."
         )
+    titles = [f"lead {lead}" for lead in lead_times] if titles is None else titles
+    if len(titles) != len(lead_times):
+        raise ValueError(
+            f"titles must be {len(lead_times)}, one for each lead, got {list(titles)}."
+        )
     figure = new_figure(WIDTH, 2.6)
     panels = figure.subplots(1, len(lead_times), sharey=True, squeeze=False)[0]
-    for lead, axes in zip(lead_times, panels, strict=True):
+    for lead, title, axes in zip(lead_times, titles, panels, strict=True):
         for index, (name, values) in enumerate(fields.items()):
             line = to_numpy(values[lead - 1])
             place = origin + spacing * np.arange(len(line))
@@ -123,7 +131,7 @@ def plot_profiles(
             axes.plot(place, line, linewidth=1.2, label=name, **style)
         ylabel = with_unit(field_name, unit) if lead == lead_times[0] else ""
         xlabel = with_unit("x", length_unit)
-        style_axes(axes, xlabel=xlabel, ylabel=ylabel, title=f"lead {lead}")
+        style_axes(axes, xlabel=xlabel, ylabel=ylabel, title=title)
     _limit(panels[0], next(iter(fields.values())))
     add_legend(panels[-1], loc="best")
     return figure

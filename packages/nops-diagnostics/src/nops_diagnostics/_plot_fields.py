@@ -32,6 +32,7 @@ from nops_diagnostics._spectra import SpaceWindow, empty_share, inside_nyquist, 
 
 VALUES, ERRORS = "viridis", "RdBu_r"  # both even in lightness and safe for colour-blind readers
 MAX_PANELS = 3  # side by side
+MAX_HEIGHT = 6.0  # inches, of the three rows of fields
 
 
 def plot_rollout(
@@ -75,8 +76,9 @@ def plot_rollout(
     with np.errstate(invalid="ignore"):
         error = rollout - truth
     height, width = truth.shape[1:]
-    cell = (WIDTH - 1.3) / max(len(leads), MAX_PANELS)  # few columns do not make tall rows
-    figure = new_figure(WIDTH, 3 * cell * min(height / width, 2.0) + 0.5)
+    shape = min(height / width, 2.0)
+    cell = min((WIDTH - 1.3) / len(leads), MAX_HEIGHT / (3 * shape))  # one picture is no page high
+    figure = new_figure(len(leads) * cell + 1.3, 3 * cell * shape + 0.5)
     axes = figure.subplots(3, len(leads), squeeze=False)
     low, high = float(truth.min()), float(truth.max())
     span = _error_span(error, low=low, high=high)

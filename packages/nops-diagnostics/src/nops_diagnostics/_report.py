@@ -11,7 +11,7 @@ from typing import Any, Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from nops_diagnostics._figure import DPI, png_bytes
+from nops_diagnostics._figure import DPI, WIDTH, png_bytes
 from nops_diagnostics._files import write_atomically
 from nops_diagnostics._format import format_cell, heading_of
 from nops_diagnostics._layout import check_choice
@@ -158,6 +158,7 @@ class Report:
             image=base64.b64encode(self._figures[name]).decode("ascii"),
             width=width,
             height=height,
+            share=min(1.0, round(width / (DPI * WIDTH), 3)),
             caption=caption,
             alt=caption if alt is None else alt,
         )
