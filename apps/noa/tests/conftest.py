@@ -60,6 +60,12 @@ def tiny_run() -> list[str]:
     return TINY_RUN
 
 
+@pytest.fixture(scope="session")
+def tiny_tokens() -> list[str]:
+    """Settings of a vocabulary of 4 steps."""
+    return TINY_TOKENS
+
+
 @pytest.fixture
 def run_noa(
     data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

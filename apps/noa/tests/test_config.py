@@ -133,3 +133,25 @@ def test_what_a_preset_holds_in_store_may_be_repeated_and_nothing_else():
     assert again == resolved("--preset", "paper")
     with pytest.raises(InputError, match=r"loss\.latent: has no effect while alignment\.latent"):
         resolved("--preset", "paper", "--loss.latent", "0.4")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_configuration_that_a_run_keeps_is_accepted_without_its_preset(name, tmp_path):
+    words = ("--preset", name.removesuffix(".yaml"), "--data.path", "data/mine")
+    started = resolved(*words, "--vqvae-path=runs/v" if name == "simultaneous.yaml" else "--seed=3")
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(started.model_dump(mode="json")))
+    assert resolved("--config", str(file)) == started
+
+
+def test_what_a_file_sets_to_no_effect_is_refused_all_the_same(tmp_path):
+    message = r"loss\.latent: has no effect while alignment\.latent"
+    file = tmp_path / "mine.yaml"
+    for text in ("loss: {latent: 0.5}", "{loss: {latent: 0.4}, alignment: {latent: false}}"):
+        file.write_text(text)
+        with pytest.raises(InputError, match=message):
+            resolved("--config", str(file))
+    file.write_text("{loss: {latent: 0.5}, alignment: {latent: false}}")
+    assert resolved("--config", str(file)).loss.latent == 0.5
+    with pytest.raises(InputError, match=message):
+        resolved("--config", str(file), "--alignment.latent", "false")

@@ -5,9 +5,12 @@ from pathlib import Path
 import h5py
 import pytest
 import torch
+from noa.build import open_bundle
 from noa.cli import main
 from noa.config import NoaConfig
-from noa.generation import data_folder, domain_of, settle_data
+from noa.evaluation import collect
+from noa.generation import data_folder, domain_of, replayed_test, settle_data
+from noa.noise import noise_floor, pairs_of
 from noa.report import load_evaluation
 from nops_data import WellReader
 from nops_physics import RandomConvOperator, StackSpec, derive_seed
@@ -49,6 +52,42 @@ def test_stored_seeds_make_the_trajectories_again(stack_folder):
     )
     stored = torch.stack([item["fields"] for item in WellReader(stack_folder, split="test")])
     assert torch.equal(stored, frames)
+
+
+@pytest.mark.parametrize("operator", ["stack", "smooth"])
+def test_the_noise_floor_is_that_of_the_same_trajectories_with_other_noise(
+    operator, stack_folder, tmp_path
+):
+    folder = stack_folder
+    if operator == "smooth":
+        folder = tmp_path / "smooth"
+        words = [word for word in WORDS if "operator" not in word]
+        assert main(["generate", f"--data={folder}", *words]) == 0
+    config = settle_data(
+        config_of(path=str(folder), num_train=1), explicit=("data.path", "data.num_train")
+    )
+    bundle = open_bundle(config)
+    frames, theta = collect(bundle.test.batches(epoch=0, skip=0))
+    stored = bundle.normaliser.denormalise(frames)
+    again = replayed_test(config, stored[:, 0], theta)
+    torch.testing.assert_close(again, stored, rtol=1e-3, atol=1e-3)
+    other = replayed_test(config, stored[:, 0], theta, stream="other noise")
+    apart = (bundle.normaliser.normalise(other) - frames).square().mean((0, -2, -1)) / 2
+    found = noise_floor(config, bundle, frames, theta)
+    torch.testing.assert_close(found.float(), apart[1:], rtol=1e-4, atol=0)
+    assert bool((found > 0).all())
+
+
+def test_what_has_no_noise_has_no_floor(whole):
+    evaluation, _ = load_evaluation(RunFolder.at(whole))
+    assert set(evaluation.scores.baselines) == {"zero", "persistence", "mean"}
+
+
+def test_pairs_are_neighbours_of_one_parameter_and_one_start():
+    theta = torch.tensor([[0.0], [0.0], [1.0], [0.0], [0.0]])
+    initial = torch.tensor([1.0, 2.0, 1.0, 1.0, 1.0]).view(5, 1, 1, 1)
+    assert pairs_of(initial, theta) == [(0, 3), (3, 4)]
+    assert pairs_of(initial[:3], theta[:3]) == []
 
 
 def test_the_folder_decides_the_operator(stack_folder):

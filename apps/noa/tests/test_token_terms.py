@@ -271,6 +271,11 @@ def test_a_frozen_projector_is_inert(train_with, capsys):
         (["--lambda-latent=0.5"], "loss.latent"),
         (["--vqvae.epochs=3"], "--vqvae.epochs (vqvae.epochs): without effect on train"),
         (["--vqvae-path=nowhere"], "alignment.vqvae: nowhere"),
+        (["--alignment.against=nowhere"], "alignment.against needs alignment.vqvae"),
+        (
+            ["--vqvae-path=TOKENS", "--rollout.window=4", "--alignment.against=nowhere"],
+            "alignment.against: nowhere",
+        ),
         (["--vqvae-path=TOKENS", "--lambda-commit=0"], "it would do nothing"),
         (["--vqvae-path=TOKENS"], "rollout.window = 2 is shorter than features.clip = 4"),
         (["--vqvae-path=TOKENS", "--features.clip=5"], "features.clip: 4, expected 5"),

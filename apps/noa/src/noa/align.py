@@ -13,7 +13,7 @@ from torch import Tensor
 from noa.build import open_bundle
 from noa.config import NoaConfig
 from noa.evaluation import collect
-from noa.generation import settle_data
+from noa.generation import with_other_data
 from noa.readings import read
 from noa.vocabulary import Vocabulary, load_vocabulary, load_vqvae_codebook, with_each_code
 
@@ -79,8 +79,7 @@ def _probe_set(folder: Path, probe: str | None, vocabularies: list[Vocabulary]) 
     """
     config = load_run_config(NoaConfig, folder)
     if probe is not None:
-        data = config.data.model_copy(update={"path": probe})
-        config = settle_data(config.model_copy(update={"data": data}))
+        config = with_other_data(config, probe)
     bundle, steps = open_bundle(config), config.data.num_steps
     lengths = {str(one.path): one.clip_length for one in vocabularies}
     if len(set(lengths.values())) > 1 or max(lengths.values()) > steps:

@@ -24,6 +24,7 @@ from noa.cli import app
 from noa.config import NoaConfig
 from noa.evaluation import batched_rollout, collect, evaluate_model, train_mean
 from noa.generation import ensure_data, settle_data
+from noa.noise import noise_floor
 from noa.training import train_run
 from noa.vocabulary import Vocabulary, check_kind, load_vocabulary, stored_normaliser
 
@@ -110,6 +111,7 @@ def evaluate_noa(
         bootstrap=config.evaluate.bootstrap,
         batch_size=config.train.batch_size,
         probe=None,
+        noise_floor=noise_floor(config, bundle, frames, parameters),
     )
     scores = evaluation.summary()
     if tokens is None:

@@ -1,7 +1,9 @@
 """From the configuration to data, model, weighting: construction, and nothing else."""
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from nops_data import (
@@ -9,9 +11,11 @@ from nops_data import (
     NormalisedBatches,
     Normaliser,
     Picked,
+    SpinlockReader,
     Splits,
-    WellReader,
+    Trajectories,
     Windows,
+    open_spinlock,
     open_splits,
     ordered_batches,
     training_batches,
@@ -47,17 +51,23 @@ class Bundle:
     valid: NormalisedBatches
     test: NormalisedBatches
     whole_train: NormalisedBatches
+    kinds: dict[str, dict[str, int]] = field(default_factory=dict)  # of the train split, if told
 
 
 def open_fields(config: NoaConfig) -> Splits:
-    """The three splits of the folder `data.path`, on grids of two dimensions.
+    """The three splits of the folder or file `data.path`, on grids of two dimensions.
 
     Raises:
         InputError: If the fields have another number of them.
         LayoutError: If files are missing, damaged or do not fit each other.
     """
-    assert config.data.path is not None
-    splits = open_splits(config.data.path)
+    data = config.data
+    assert data.path is not None
+    splits: Splits[Any] = (
+        open_splits(data.path)
+        if data.layout == "well"
+        else open_spinlock(data.path, axis1=data.axis1, first_frame=data.first_frame)
+    )
     dimensions = len(splits.train.shape)
     if dimensions != 2:
         raise InputError(f"{splits.folder}: fields on a {dimensions}-dimensional grid; expected 2")
@@ -65,7 +75,7 @@ def open_fields(config: NoaConfig) -> Splits:
 
 
 def open_bundle(config: NoaConfig, normaliser: Normaliser | None = None) -> Bundle:
-    """Readers, windows and samplers over the folder `data.path`.
+    """Readers, windows and samplers over the folder or file `data.path`.
 
     Args:
         config: Settled.
@@ -90,7 +100,15 @@ def open_bundle(config: NoaConfig, normaliser: Normaliser | None = None) -> Bund
         valid=NormalisedBatches(_whole(config, splits.valid, join_world()), normalise),
         test=NormalisedBatches(_whole(config, splits.test, World()), normalise),
         whole_train=NormalisedBatches(_whole(config, train, World()), normalise),
+        kinds=_kinds(train),
     )
+
+
+def _kinds(reader: Trajectories) -> dict[str, dict[str, int]]:
+    """How many trajectories are of each kind, where the file says it."""
+    if not isinstance(reader, SpinlockReader):
+        return {}
+    return {name: dict(Counter(values)) for name, values in reader.kinds.items()}
 
 
 def window_length(config: NoaConfig) -> int:
@@ -103,7 +121,7 @@ def window_length(config: NoaConfig) -> int:
     return config.data.num_steps + 1
 
 
-def _drawn(config: NoaConfig, reader: WellReader, world: World) -> Batches:
+def _drawn(config: NoaConfig, reader: Trajectories, world: World) -> Batches:
     """A window of each trajectory per epoch, at a random start."""
     windows = Windows(
         reader,
@@ -122,7 +140,7 @@ def _drawn(config: NoaConfig, reader: WellReader, world: World) -> Batches:
     )
 
 
-def _whole(config: NoaConfig, reader: WellReader, world: World) -> Batches:
+def _whole(config: NoaConfig, reader: Trajectories, world: World) -> Batches:
     """Whole trajectories in their order; with several ranks, this one's stretch of them."""
     windows = Windows(reader, length=config.data.num_steps + 1, start="first")
     count = getattr(config.data, f"num_{reader.split}")

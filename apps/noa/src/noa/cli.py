@@ -76,6 +76,8 @@ ALIASES = (
 NEEDS = (
     Needs(key="data.operator", other="data.domain", values=("random_conv",)),
     Needs(key="data.noise_scale", other="data.domain", values=("random_conv",)),
+    Needs(key="data.axis1", other="data.layout", values=("spinlock",)),
+    Needs(key="data.first_frame", other="data.layout", values=("spinlock",)),
     Needs(key="rollout.num_pushforward", other="rollout.mode", values=("pushforward",)),
     Needs(key="loss.latent", other="alignment.latent", values=(True,)),
     Needs(key="alignment.sample_steps", other="alignment.latent", values=(True,)),

@@ -39,6 +39,26 @@ class NoaDataConfig(DataConfig):
         description="Noise of random_conv in each step; for stack a factor on the parameters' own.",
     )
 
+    layout: Literal["well", "spinlock"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
+        default="well",
+        description="Layout of given data: a folder in the_well's, or the published script's one file.",
+    )
+    axis1: Literal["channels", "realisations"] | None = Field(
+        default=None,
+        description="What axis 1 of the spinlock file's inputs counts, where no attribute says it.",
+    )
+    first_frame: Literal["start", "step"] | None = Field(
+        default=None,
+        description="First frame of the spinlock file's outputs: the start, or a step after the input; "
+        "null asks that it is the input.",
+    )
+
+    @model_validator(mode="after")
+    def _a_file_is_named(self) -> "NoaDataConfig":
+        if self.layout == "spinlock" and self.path is None:
+            raise ValueError("layout: spinlock is read from a file; name it by data.path")
+        return self
+
     @field_validator("domain", mode="before")
     @classmethod
     def _long_name(cls, value: object) -> object:
@@ -219,6 +239,8 @@ class NoaConfig(Config):
                 yield f"loss.commit = {loss.commit} (--lambda-commit) {needs}"
             if alignment.latent:
                 yield f"alignment.latent (--enable-latent-loss) {needs}"
+            if alignment.against is not None:
+                yield f"alignment.against {needs}"
             return
         if alignment.latent and loss.latent == 0:
             yield "alignment.latent with loss.latent = 0 trains nothing; set a weight"

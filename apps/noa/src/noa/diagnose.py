@@ -21,7 +21,7 @@ from noa.config import NoaConfig
 from noa.diagnosis import Diagnosis, diagnose_model
 from noa.diagnosis_report import add_diagnosis
 from noa.evaluation import collect, probe_set, train_mean
-from noa.generation import domain_of, settle_data
+from noa.generation import domain_of, with_other_data
 from noa.readings import check_clips
 from noa.report import DIAGNOSIS
 from noa.training import given_vocabulary
@@ -124,10 +124,7 @@ def find_surrogate(call: Invocation) -> Surrogate:
 def _with_data(config: NoaConfig, call: Invocation) -> NoaConfig:
     """The configuration with the data set that `--dataset` names in place of the run's."""
     path = call.options["dataset"]
-    if path is None:
-        return config
-    data = config.data.model_copy(update={"path": path})
-    return settle_data(config.model_copy(update={"data": data}))
+    return config if path is None else with_other_data(config, path)
 
 
 def _in_units_of(surrogate: Surrogate, config: NoaConfig) -> Bundle:

@@ -151,6 +151,7 @@ def evaluate_model(
     batch_size: int,
     probe: tuple[Tensor, Tensor] | None,
     pred: Tensor | None = None,
+    noise_floor: Tensor | None = None,
 ) -> Evaluation:
     """Roll out from every initial field and score it.
 
@@ -165,6 +166,7 @@ def evaluate_model(
         batch_size: Trajectories rolled out at a time.
         probe: From `probe_set`, normalised; None leaves the diversity out.
         pred: The rollouts, if at hand; made here if None.
+        noise_floor: From `noise_floor`, a further baseline; None where the truth has no noise.
     """
     initial, target = frames[:, 0], frames[:, 1:]
     spatial_dims = frames.ndim - 3
@@ -178,7 +180,9 @@ def evaluate_model(
         if given.numel() and len(given) > 1 and bool((given != given[:1]).any())
     ]
     return Evaluation(
-        scores=rollout_scores(pred, target, initial=initial, mean=mean, **options),
+        scores=rollout_scores(
+            pred, target, initial=initial, mean=mean, noise_floor=noise_floor, **options
+        ),
         lead_times=lead_times,
         shuffles={
             name: shuffle_ratio(

@@ -16,6 +16,7 @@ from nops_data import (
     generate,
     named_folder,
     pending,
+    spinlock_facts,
     stored_attributes,
     stored_facts,
     verify,
@@ -43,6 +44,8 @@ from noa.config import NoaConfig, NoaDataConfig
 
 BATCH = 16  # trajectories solved at a time
 DEFAULT_ROOT = Path("data") / "noa"
+OF_FILES = ("axis1", "first_frame")  # keys of data that are read, never generated
+NO_FACTS = {"path", *OF_FILES, "operator", "noise_scale"}
 
 
 def domain_of(config: NoaConfig) -> Domain | None:
@@ -149,6 +152,41 @@ def solve_with(domain: Domain, *, num_steps: int) -> Any:
     return solve
 
 
+def replayed_test(
+    config: NoaConfig, initial: torch.Tensor, theta: torch.Tensor, *, stream: str = "noise"
+) -> torch.Tensor | None:
+    """The first held-out trajectories once more; None where the domain adds no noise.
+
+    Args:
+        config: Settled, `data.path` being what `generate` wrote.
+        initial: Their initial states `[sample, channel, height, width]`, in the data's units.
+        theta: Their parameters `[sample, P]`, in the unit cube.
+        stream: Of the noise's seeds; "noise" is that of the stored trajectories.
+
+    Returns:
+        Frames `[sample, time, channel, height, width]`, the initial ones included.
+    """
+    domain, data = domain_of(config), config.data
+    if not isinstance(domain, RandomConvOperator) or domain.noise_scale == 0:
+        return None
+    assert data.path is not None
+    stored = stored_facts(data.path)
+    before = stored["num_train"] + stored["num_valid"]
+    places = range(before, before + len(initial))
+    is_stack = isinstance(domain.spec, StackSpec)
+    parts = [
+        CNOReplayer(domain).replay(
+            initial[part.start - before : part.stop - before],
+            theta[part.start - before : part.stop - before].double(),
+            num_steps=data.num_steps,
+            noise_seeds=[derive_seed(stream, data.seed, place) for place in part],
+            weight_seeds=[derive_seed("weights", data.seed, p) for p in part] if is_stack else None,
+        )
+        for part in (places[k : k + BATCH] for k in range(0, len(places), BATCH))
+    ]
+    return torch.cat(parts)
+
+
 def data_folder(config: NoaConfig) -> Path:
     """Where the data lie: `data.path`, or a folder named after what would be generated."""
     data = config.data
@@ -157,7 +195,7 @@ def data_folder(config: NoaConfig) -> Path:
     domain = domain_of(config)
     if domain is None:
         raise InputError("data.path and data.domain are both null: there are no data")
-    facts = data.model_dump(mode="json", exclude={"path", "operator", "noise_scale"})
+    facts = data.model_dump(mode="json", exclude=NO_FACTS)
     facts |= {"version": domain.version, **_of_the_operator(data)}
     return named_folder(DEFAULT_ROOT, domain.name, facts)
 
@@ -165,21 +203,59 @@ def data_folder(config: NoaConfig) -> Path:
 def settle_data(config: NoaConfig, *, explicit: Collection[str] = ()) -> NoaConfig:
     """The configuration with `data` as it lies on disk, or as it will be generated.
 
-    A given folder decides counts, steps, shape, domain and seed. A count or number of steps that
-    the user named takes the first so many.
+    A given folder or file decides counts, steps, shape, domain and seed. A count or number of steps
+    that the user named takes the first so many.
 
     Args:
         config: As resolved.
         explicit: Keys that the user gave.
 
     Raises:
-        InputError: If a given folder does not exist, or does not hold what a given key asks for.
+        InputError: If given data do not exist, or do not hold what a given key asks for.
         LayoutError: If it holds no readable data.
     """
     folder = data_folder(config)
-    given = config.data.path is not None and not _is_ours(folder)
-    facts = _facts_on_disk(require_data(folder, app="noa")) if given else None
+    facts = _facts_of_file(config) if config.data.layout == "spinlock" else _facts_of_folder(config)
     return settled_config(config, folder=folder, facts=facts, explicit=explicit)
+
+
+def with_other_data(config: NoaConfig, path: str) -> NoaConfig:
+    """The configuration with another data set in place of its own, settled.
+
+    Args:
+        config: Of a run.
+        path: A folder in the_well's layout, or a file in spinlock's.
+
+    Raises:
+        InputError: As `settle_data`.
+        LayoutError: As `settle_data`.
+    """
+    layout = "spinlock" if Path(path).is_file() else "well"
+    own = dict.fromkeys(OF_FILES) if layout == "well" else {}
+    data = config.data.model_copy(update={**own, "layout": layout, "path": path})
+    return settle_data(config.model_copy(update={"data": data}))
+
+
+def _facts_of_file(config: NoaConfig) -> dict[str, Any]:
+    """What a file in spinlock's layout holds: no solver makes it again, its operators are not in it."""
+    data = config.data
+    assert data.path is not None
+    own = {name: _default(name) for name in ("operator", "noise_scale")}
+    facts = spinlock_facts(data.path, axis1=data.axis1, first_frame=data.first_frame)
+    return {**facts, **own, "domain": None}
+
+
+def _facts_of_folder(config: NoaConfig) -> dict[str, Any] | None:
+    """What a given folder holds; None for the default one."""
+    folder = data_folder(config)
+    if config.data.path is None or _is_ours(folder):
+        return None
+    if folder.is_file():
+        raise InputError(
+            f"data.path: {folder} is a file, expected a folder with data/train/*.hdf5; for the published "
+            "script's one file set data.layout to spinlock"
+        )
+    return _facts_on_disk(require_data(folder, app="noa"))
 
 
 def _facts_on_disk(folder: Path) -> dict[str, Any]:
@@ -218,7 +294,15 @@ def _is_ours(folder: Path) -> bool:
 
 def generate_data(config: NoaConfig) -> Generated:
     """Write what is missing of the configured data set."""
+    _check_ours(config)
     return _run(config, make_plan(config), data_folder(config))
+
+
+def _check_ours(config: NoaConfig) -> None:
+    if config.data.layout != "well":
+        raise InputError(
+            f"data.layout = {config.data.layout}: such files are read, not generated, and hold no sums"
+        )
 
 
 def _run(config: NoaConfig, plan: Plan, folder: Path) -> Generated:
@@ -236,6 +320,7 @@ def verify_data(config: NoaConfig) -> None:
     Raises:
         CheckFailed: Naming what does not match.
     """
+    _check_ours(config)
     settled = settle_data(config)
     folder, domain = data_folder(settled), domain_of(settled)
     replay = None if domain is None else solve_with(domain, num_steps=settled.data.num_steps)

@@ -91,6 +91,7 @@ COLUMNS = {
     "skill_persistence": "skill over persistence",
     "skill_mean": "over the mean",
     "skill_zero": "over zero",
+    "skill_noise_floor": "over the noise floor",
     "parameters_shuffle": "θ-shuffle",
     "initial_shuffle": "u₀-shuffle",
     "diversity": "diversity",
@@ -99,7 +100,8 @@ COLUMNS = {
 
 def print_skill(evaluation: Evaluation) -> None:
     """The table that a run ends with, in the terminal."""
-    shown = ("lead", "nmse", "skill_persistence", "skill_mean", "parameters_shuffle", "diversity")
+    shown = ("lead", "nmse", "skill_persistence", "skill_mean", "skill_noise_floor")
+    shown += ("parameters_shuffle", "diversity")
     rows = skill_rows(evaluation)
     columns = [name for name in shown if name in rows[0]]
     table = Table(title="Held-out trajectories, in normalised units")
@@ -135,7 +137,7 @@ def write_report(run: RunFolder) -> Path:
     )
     _skill_section(report, evaluation)
     _pictures_section(report, evaluation, facts)
-    add_token_terms(report, run, evaluation, facts, rival=rival_of(run, load_evaluation))
+    add_token_terms(report, run, evaluation, facts, rival=rival_of(run.config, load_evaluation))
     _token_sections(report, run)
     report.add_section("Training")
     report.add_figure(
@@ -201,6 +203,12 @@ def _skill_section(report: Report, evaluation: Evaluation) -> None:
         "another trajectory's parameters or initial field, over the error; near 1 the input is "
         "ignored. `diversity` is the variance over θ from one initial field, model over truth."
     )
+    if "noise_floor" in evaluation.scores.baselines:
+        report.add_text(
+            "`noise_floor` is half the mean squared difference of realisations that differ in nothing "
+            "but noise: the least error that a prediction without noise can have. A skill of 0 over it "
+            "is the best there is."
+        )
     rows = skill_rows(evaluation)
     columns = {name: label for name, label in COLUMNS.items() if name in rows[0]}
     report.add_table(rows, caption="Scores per lead time", columns=columns)

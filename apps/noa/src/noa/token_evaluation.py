@@ -6,7 +6,7 @@ from typing import Any, final
 
 import torch
 from nops_diagnostics import CodebookUsage, TokenInformation, codebook_usage, token_information
-from nops_models import EMA, VQVAE, VectorQuantizer
+from nops_models import VQVAE, kmeans
 from torch import Tensor
 
 from noa.features import FeatureSet
@@ -145,13 +145,18 @@ def by_category(squares: Tensor, categories: Mapping[str, Any]) -> dict[str, flo
 def kmeans_distortion(trained: Tensor, held: Tensor, *, num_codes: int, seed: int) -> Tensor:
     """Mean squared distance of held-out vectors from the k-means of training vectors.
 
-    Centres are no more than there are training vectors.
+    Centres are no more than there are training vectors. Of several ranks one may do this alone: a
+    quantizer in training would wait for the others.
     """
-    rule = EMA(decay=0.0, eps=0.0, kmeans_iterations=ITERATIONS, revive_below=None)
-    count = min(num_codes, len(trained))
-    table = VectorQuantizer(trained.shape[1], num_codes=count, update=rule, seed=seed)
-    table.train()(trained)
-    return table.eval()(held).distance.mean()
+    centres, _ = kmeans(
+        trained,
+        num_codes=min(num_codes, len(trained)),
+        iterations=ITERATIONS,
+        unit=False,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    nearest = centres[torch.cdist(held, centres).argmin(1)]
+    return (held - nearest).square().sum(1).mean()
 
 
 def _information(

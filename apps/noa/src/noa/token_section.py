@@ -46,27 +46,31 @@ def add_token_terms(
     report.add_text(_compared(evaluation, rival))
 
 
-def rival_of(run: RunFolder, load: Any) -> tuple[str, Evaluation] | None:
+def rival_of(config: Mapping[str, Any], load: Any) -> tuple[str, Evaluation] | None:
     """The run that `alignment.against` names, evaluated.
 
     Args:
-        run: Whose report it is.
+        config: Of the run that is compared with it, in plain values.
         load: Gives a run's evaluation and facts.
 
     Raises:
         InputError: If it is not there, was not evaluated, or is of other trajectories.
     """
-    path = run.config.get("alignment", {}).get("against")
+    path = config.get("alignment", {}).get("against")
     if path is None:
         return None
-    other = RunFolder.at(path)
+    try:
+        other = RunFolder.at(path)
+        evaluation = load(other)[0]
+    except InputError as error:
+        raise InputError(f"alignment.against: {error}") from error
     for key in ("num_test", "num_steps", "shape", "domain", "seed"):
-        mine, found = run.config["data"][key], other.config["data"][key]
+        mine, found = config["data"][key], other.config["data"][key]
         if mine != found:
             raise InputError(
                 f"alignment.against: {path} has data.{key} = {found}, this run {mine}: they cannot be compared"
             )
-    return str(Path(path)), load(other)[0]
+    return str(Path(path)), evaluation
 
 
 def _said(epochs: Sequence[Mapping[str, float]], scores: Mapping[str, float]) -> list[str]:

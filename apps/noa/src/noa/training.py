@@ -39,11 +39,13 @@ from noa.evaluation import (
 )
 from noa.generation import domain_of, ensure_data, settle_data
 from noa.idle import read_by_rollouts, refuse_idle_flags
+from noa.noise import noise_floor
 from noa.old_checkpoints import PublishedCheckpoint, settings_of_resumed
 from noa.readings import check_clips, check_finite
-from noa.report import VALIDATION, print_skill, store_evaluation, write_report
+from noa.report import VALIDATION, load_evaluation, print_skill, store_evaluation, write_report
 from noa.task import RolloutTask
 from noa.token_scores import score_tokens
+from noa.token_section import rival_of
 from noa.token_terms import TokenTerms, check_projector, projector_of, settle_tokens
 from noa.validation import check_count, validate_tokens
 from noa.validation_report import check_grade, print_tokens_verdict
@@ -55,6 +57,12 @@ CAUTION = (
     "hash of θ: nothing that is learned generalises to an unseen θ, and the scores on held-out "
     "trajectories show what is common to all such operators. Smooth operators (data.operator: "
     "smooth) are a map that can be learned."
+)
+
+CAUTION_OF_FILES = (
+    "The file does not hold the operators. Those of the published generator are stacks with random weights "
+    "of their own for each θ, so their dynamics are a hash of θ: nothing that is learned generalises to an "
+    "unseen θ, and the scores on held-out trajectories show what is common to all such operators."
 )
 
 
@@ -70,6 +78,7 @@ def train_run(config: NoaConfig, call: Invocation) -> Evaluation | None:
     world.barrier()  # the ranks share the shards: each waits for those of the others
     bundle = open_bundle(config)
     config, vocabulary = settle_tokens(config, explicit=call.explicit, channels=bundle.channels)
+    rival_of(config.model_dump(mode="json"), load_evaluation)  # not found out at the report
     run = RunFolder.open(
         call.runs,
         app="noa",
@@ -210,6 +219,7 @@ def _evaluate(
         batch_size=size,
         probe=probe_of(config, bundle),
         pred=pred,
+        noise_floor=noise_floor(config, bundle, frames, parameters),
     )
     facts, metrics = _facts(config, bundle, model), evaluation.summary()
     if tokens is not None:
@@ -275,13 +285,26 @@ def _facts(config: NoaConfig, bundle: Bundle, model: torch.nn.Module) -> dict[st
         "dynamics": f"{name.replace('_', ' ')}, {shape}, {data.num_steps} steps",
         "data": f"`{data.path}`: {data.num_train} trajectories to train on, {data.num_valid} to "
         f"validate on, {data.num_test} held out; channels {', '.join(bundle.channels)}; "
-        f"parameters {', '.join(bundle.parameter_names) or 'none'}.",
-        "caution": CAUTION if data.operator == "stack" else None,
+        f"parameters {', '.join(bundle.parameter_names) or 'none'}{_told(bundle.kinds)}.",
+        "caution": CAUTION_OF_FILES
+        if data.layout == "spinlock"
+        else CAUTION
+        if data.operator == "stack"
+        else None,
         "channels": list(bundle.channels),
         "mean": bundle.normaliser.mean.tolist(),
         "std": bundle.normaliser.scale.tolist(),
         "model_parameters": sum(p.numel() for p in model.parameters()),
     }
+
+
+def _told(kinds: dict[str, dict[str, int]]) -> str:
+    """What a file says of the trajectories to train on, as the end of a sentence."""
+    parts = [
+        f"; {name.replace('_', ' ')} {', '.join(f'{kind} {count}' for kind, count in counts.items())}"
+        for name, counts in kinds.items()
+    ]
+    return "".join(parts)
 
 
 def _baselines(evaluation: Evaluation) -> dict[str, Any]:
