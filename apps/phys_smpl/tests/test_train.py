@@ -27,7 +27,7 @@ def test_a_run_ends_with_scores_baselines_and_a_report(trained: Path) -> None:
     assert summary["status"] == "completed"
     assert {"x_pb", "x_p", "r2_xcen", "r2_dV"} <= set(summary["metrics"])
     assert set(summary["baselines"]) == {"mean", "pca_2", "pca_4", "pca_6", "oracle"}
-    held = json.loads((trained / "metrics.json").read_text())
+    held = RunFolder.at(trained).record("metrics.json")
     assert len(held["channel_rows"]) == 36
     assert set(held["identifiability"]["weakest"]) == {"xcen", "ycen", "d", "dV"}
     page = (trained / "report.html").read_text()

@@ -23,6 +23,7 @@ from pinn_weighting.study_scores import (
     equal_time_cells,
     groups_of,
     rows_of,
+    step_times,
     winner_sentence,
 )
 from pinn_weighting.tasks import PointTask
@@ -387,3 +388,13 @@ def test_equal_time_gives_a_slow_scheme_fewer_steps_and_shares_runs_of_equal_spe
     assert [(cell.arm, cell.steps, cell.budget) for cell in cells] == [("config", 750, "time")]
     arms = {group.arm for group in groups_of(study, budget="time")}
     assert arms == {"fixed", "config", "relobralo"}
+
+
+def test_fixed_weights_take_the_same_time_whether_tuned_or_not(points_config: Make) -> None:
+    study = held_study(tuned=(0.5,), fixed=(0.01,), config=(0.1,))
+    for name, run in study["runs"].items():
+        if "fixed" in name:
+            run["step_seconds"] *= 1.4  # another program was busy
+    assert len(set(step_times(study).values())) == 2
+    cells = equal_time_cells(study, points_config("poisson"))
+    assert {cell.arm for cell in cells} == {"config"}

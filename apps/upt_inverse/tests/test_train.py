@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from nops_train import RunFolder, load_checkpoint, read_events
-from upt_inverse.ablation import children, effect, table_rows
+from upt_inverse.ablation import BASELINES, children, effect, table_rows
 from upt_inverse.cli import main
 from upt_inverse.memory import forecast_of_all_points, forecast_step
 from upt_inverse.report import load_evaluation
@@ -28,7 +28,7 @@ def test_a_run_ends_with_scores_baselines_and_a_report(trained: Path) -> None:
     assert metrics <= set(summary["metrics"])
     assert summary["baselines"]["zero_nrmse"] == pytest.approx(1.0, abs=1e-9)
     assert summary["baselines"]["previous_truth_nrmse"] < summary["baselines"]["persistence_nrmse"]
-    held = json.loads((trained / "metrics.json").read_text())
+    held = RunFolder.at(trained).record("metrics.json")
     assert held["predictions"] == ["latent", "image", "one_step"]
     assert held["horizon"]["latent"]["value"] == summary["metrics"]["latent_nrmse"]
     page = (trained / "report.html").read_text()
@@ -229,6 +229,13 @@ def test_an_ablation_compares_arms_over_seeds(
     assert run_app("ablate", *words) == 0  # complete: nothing is trained again
     assert "epoch 1/1" not in capsys.readouterr().out
     assert main(["report", str(study)]) == 0
+    assert run_app("ablate", "--seeds=2", "--horizons=2", "--train.grad_clip=0.5") == 2
+    refused = capsys.readouterr().err
+    assert "study.json: this run was started with other settings" in refused
+    assert "train.grad_clip: the run has 1.0, asked for 0.5" in refused
+    assert sorted(path.name for path in study.iterdir() if path.is_dir()) == names
+    assert run_app("ablate", "--arms=both", words[0], *words[2:]) == 0  # fewer of the same
+    assert [row["arm"] for row in table_rows(study)] == ["both", *list(BASELINES.values())]
 
 
 def test_a_study_has_a_run_for_each_arm_horizon_and_seed(build: Callable[..., Any]) -> None:

@@ -13,6 +13,7 @@ from nops_train import (
     RunFolder,
     Study,
     join_world,
+    mean_and_spread,
     open_study,
     parse_config,
     study_config,
@@ -35,7 +36,7 @@ def ablate(config: PhysConfig, call: Invocation) -> None:
     """Train every variant with every seed, or go on; write the comparison."""
     refuse_dead_keys(config, call.explicit)
     world = join_world()
-    study = world.from_main(lambda: open_study(call))
+    study = world.from_main(lambda: open_study(call, word="ablation"))
     config = with_choices(study_config(config, study, call), call.options)
     config = settle_data(config, explicit=call.explicit)
     prepare_data(config)
@@ -139,12 +140,12 @@ def table_rows(folder: Path) -> list[dict[str, Any]]:
     for kind, group in runs.items():
         evaluations = [load_evaluation(run) for run in group]
         row: dict[str, Any] = {"variant": f"{kind}: {KINDS[kind]}", "seeds": len(group)}
-        row["x_PB"] = spread([e.errors["x_pb"] for e in evaluations])
+        row["x_PB"] = mean_and_spread([e.errors["x_pb"] for e in evaluations])
         if kind != "A":
-            row["x_P"] = spread([e.errors["x_p"] for e in evaluations])
+            row["x_P"] = mean_and_spread([e.errors["x_p"] for e in evaluations])
         recovered = [{r["parameter"]: r["r2"] for r in e.recovery} for e in evaluations]
         for name in recovered[0]:
-            row[f"R² {name}"] = spread([one[name] for one in recovered])
+            row[f"R² {name}"] = mean_and_spread([one[name] for one in recovered])
         row[WARNED] = sum(
             len(e.collapse["warnings"]) for e in evaluations if e.collapse is not None
         )
@@ -162,13 +163,6 @@ def baseline_values(runs: dict[str, list[RunFolder]]) -> dict[str, float]:
     ranks = sorted((name for name in found if name.startswith("pca_")), key=lambda n: int(n[4:]))
     order = ["mean", *ranks, "oracle"]
     return {name: found[name] for name in order if name in found}
-
-
-def spread(values: Sequence[float]) -> float | str:
-    """The value, or mean ± standard deviation over seeds."""
-    if len(values) == 1:
-        return values[0]
-    return f"{statistics.fmean(values):.3g} ± {statistics.stdev(values):.2g}"
 
 
 def report_study(folder: Path) -> Path:
@@ -217,7 +211,7 @@ def _verdict(report: Report, runs: dict[str, list[RunFolder]]) -> None:
     worst, errors = {}, {}
     for kind in "BC":
         found = [load_evaluation(run) for run in runs[kind]]
-        errors[kind] = spread([e.errors["x_pb"] for e in found])
+        errors[kind] = mean_and_spread([e.errors["x_pb"] for e in found])
         worst[kind] = min((row["r2"], row["parameter"]) for e in found for row in e.recovery)
     (before, of_b), (after, of_c) = worst["B"], worst["C"]
     report.add_verdict(

@@ -9,14 +9,13 @@ import numpy as np
 import torch
 from nops_data import has_arrays, read_table
 from nops_models import PhysicsVAE
-from nops_train import InputError, Invocation, RunFolder, load_weights
+from nops_train import InputError, Invocation, RunFolder, load_weights, weights_source
 from torch import Tensor
 
 from phys_smpl.build import build_model
 from phys_smpl.config import PhysConfig
 from phys_smpl.data import Bundle, Split, TableReader, open_bundle
 from phys_smpl.evaluation import BATCH, DOMINATES, moved
-from phys_smpl.training import weights_source
 
 FAR = 10.0  # standard deviations of the training data
 QUANTILES = {"p05": 0.05, "p50": 0.5, "p95": 0.95}

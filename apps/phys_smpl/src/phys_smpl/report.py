@@ -1,13 +1,11 @@
 """The report of one run."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import torch
 from nops_diagnostics import (
     Report,
     jeffries_matusita,
@@ -17,13 +15,19 @@ from nops_diagnostics import (
     plot_recovery,
     plot_training,
 )
-from nops_train import InputError, Invocation, RunFolder, read_events, report_each
+from nops_train import (
+    Invocation,
+    RunFolder,
+    keep_evaluation,
+    kept_evaluation,
+    read_events,
+    report_each,
+)
 from rich.console import Console
 from rich.table import Table
 
 from phys_smpl.evaluation import Evaluation, oracle_slice
 
-EVALUATION = "evaluation.pt"
 KINDS = {
     "A": "a network in place of the physics",
     "B": "the physics alone",
@@ -55,21 +59,8 @@ COVERED = 0.8  # of 90 %: intervals that hold the truth less often are too narro
 
 def store_evaluation(run: RunFolder, evaluation: Evaluation) -> None:
     """Keep an evaluation beside the run: for the report, and as `metrics.json`."""
-    part = run.path / f"{EVALUATION}.part"
-    torch.save(evaluation.as_plain(), part)
-    part.replace(run.path / EVALUATION)
-    text = json.dumps(_finite(evaluation.as_metrics()), indent=1)
-    part = run.path / "metrics.json.part"
-    part.write_text(text + "\n", encoding="utf-8")
-    part.replace(run.path / "metrics.json")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    keep_evaluation(run, evaluation.as_plain())
+    run.keep("metrics.json", evaluation.as_metrics())
 
 
 def load_evaluation(run: RunFolder) -> Evaluation:
@@ -78,13 +69,8 @@ def load_evaluation(run: RunFolder) -> Evaluation:
     Raises:
         InputError: If the run was not evaluated yet, or the file is damaged.
     """
-    path, again = run.path / EVALUATION, f"`phys-smpl evaluate {run.path}`"
-    if not path.is_file():
-        raise InputError(f"{run.path}: not evaluated yet; {again} does it")
-    try:
-        return Evaluation.from_plain(torch.load(path, weights_only=True))
-    except Exception as error:
-        raise InputError(f"{path}: cannot be read ({error}); {again} writes it anew") from error
+    again = f"phys-smpl evaluate {run.path}"
+    return kept_evaluation(run, Evaluation.from_plain, again=again)
 
 
 def report_runs(call: Invocation) -> None:

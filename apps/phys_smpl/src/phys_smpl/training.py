@@ -1,19 +1,18 @@
 """One run from data to report, read from top to bottom."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from nops_models import PhysicsVAE
 from nops_train import (
     Engine,
-    InputError,
     Invocation,
     RunFolder,
     continued_config,
     join_world,
     load_weights,
     neutral_keys,
+    weights_source,
 )
 from nops_train import export as export_weights
 
@@ -125,15 +124,3 @@ def evaluate_run(config: PhysConfig, call: Invocation) -> None:
     run = RunFolder.at(call.folder)
     evaluate_in(run, Parts.of(config))
     print(f"Report: {write_report(run)}")
-
-
-def weights_source(run: RunFolder, checkpoint: str) -> Path:
-    """The run itself for its best weights, or the file of its last.
-
-    Raises:
-        InputError: If it has no checkpoint yet.
-    """
-    found = run.checkpoints.newest()
-    if found is None:
-        raise InputError(f"{run.path}: holds no checkpoint yet")
-    return run.path if checkpoint == "best" else run.checkpoints.path / found.name

@@ -41,9 +41,7 @@ def compare_runs(config: PinnConfig, call: Invocation) -> None:
     """
     if join_world().active:
         raise InputError("compare runs its own processes; start it without torchrun")
-    if call.name == call.preset:  # the run of that name has a report of its own
-        call.name = "compare" if call.preset == "default" else f"compare_{call.preset}"
-    study = open_study(call)
+    study = open_study(call, word="compare")
     config = study_config(config, study, call)
     resume = "auto" if call.resume == "never" else call.resume
     arms = arms_of(config)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from nops_schedules.gradient import gradient_stats
-from nops_train import InputError, RunFolder, load_checkpoint
+from nops_train import RunFolder, keep_evaluation, kept_evaluation, load_checkpoint
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -18,7 +18,6 @@ from pinn_weighting.config import PinnConfig
 from pinn_weighting.problems import FACTS
 from pinn_weighting.tasks import ChainTask, PointTask, increment_errors, relative_error
 
-EVALUATION = "evaluation.pt"
 FRAMES_SHOWN = 250  # of a rollout
 
 
@@ -180,9 +179,7 @@ def selection(run: RunFolder) -> dict[str, Any]:
 
 def store_evaluation(run: RunFolder, evaluation: Evaluation, *, passes: float) -> None:
     """Keep what the report needs beside the run, and the figures in `summary.json`."""
-    part = run.path / f"{EVALUATION}.part"
-    torch.save(asdict(evaluation), part)
-    part.replace(run.path / EVALUATION)
+    keep_evaluation(run, asdict(evaluation))
     run.update_summary(metrics=evaluation.scores, backward_passes_per_step=passes)
 
 
@@ -192,13 +189,8 @@ def load_evaluation(run: RunFolder) -> Evaluation:
     Raises:
         InputError: If the run was not evaluated yet, or the file is damaged.
     """
-    path, again = run.path / EVALUATION, f"`pinn-weighting evaluate {run.path}`"
-    if not path.is_file():
-        raise InputError(f"{run.path}: not evaluated yet; {again} does it")
-    try:
-        return Evaluation(**torch.load(path, weights_only=True))
-    except Exception as error:
-        raise InputError(f"{path}: cannot be read ({error}); {again} writes it anew") from error
+    again = f"pinn-weighting evaluate {run.path}"
+    return kept_evaluation(run, lambda plain: Evaluation(**plain), again=again)
 
 
 def print_scores(run: RunFolder) -> None:

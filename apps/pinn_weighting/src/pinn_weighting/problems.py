@@ -95,4 +95,3 @@ FACTS = {
     CHAIN: Facts(terms=CHAIN_TERMS, residuals=2, columns=("x", "t"), outputs=("u", "v")),
 }
 EQUATIONS = tuple(name for name in FACTS if name != CHAIN)
-ALL_TERMS = tuple(dict.fromkeys(term for facts in FACTS.values() for term in facts.terms))

@@ -12,7 +12,7 @@ from torch import Tensor
 from pinn_weighting.chain import make_chain
 from pinn_weighting.config import PinnConfig
 from pinn_weighting.evaluation import Evaluation, load_evaluation, selection, weighting_events
-from pinn_weighting.problems import FACTS
+from pinn_weighting.problems import FACTS, Facts
 
 DOING_NOTHING = 1.0  # the error of a network that predicts no increment, or zero
 
@@ -99,43 +99,60 @@ def _solution_section(report: Report, config: PinnConfig, evaluation: Evaluation
     report.add_section("Solution")
     facts = FACTS[config.problem.name]
     if config.problem.is_chain:
-        report.add_text(
-            "From rest, two pushes: at 0.2 of the length (t = 2) and at 0.8 (t = 8). `u_mae` and "
-            "`v_mae` are mean absolute errors of the free rollout against Runge-Kutta; it is lost "
-            "where its distance in u passes the root mean square size of the truth. "
-            "`increment_error` is ‖û − u_RK‖ / ‖u_RK − u‖ of single steps from held-out states."
-        )
-        line = evaluation.lines[0]
-        figure = plot_profiles(
-            evaluation.steps,
-            lead_times=[1, 2],
-            spacing=float(line[1] - line[0]),
-            field_name="increment / its RMS",
-        )
-        report.add_figure(
-            figure,
-            name="step",
-            caption="One step from a held-out state: increments of u, then of v.",
-        )
+        _add_step(report, evaluation)
     if evaluation.pred.dim() == 2:
-        line = evaluation.lines[0]
-        figure = plot_profiles(
-            {"reference": evaluation.target.T, "network": evaluation.pred.T},
-            lead_times=[1],
-            origin=float(line[0]),
-            spacing=float(line[1] - line[0]),
-            field_name=facts.outputs[0],
-        )
-        report.add_figure(figure, name="solution", caption="Network and exact solution.")
-        return
-    fields = [values.movedim(-1, 0) for values in (evaluation.pred, evaluation.target)]
-    fields = [_drawable(values) for values in fields]
+        _add_line(report, evaluation, facts.outputs[0])
+    else:
+        _add_fields(report, evaluation, facts)
+
+
+def _add_step(report: Report, evaluation: Evaluation) -> None:
+    """What the chain is judged by, and one step of it."""
+    report.add_text(
+        "From rest, two pushes: at 0.2 of the length (t = 2) and at 0.8 (t = 8). `u_mae` and "
+        "`v_mae` are mean absolute errors of the free rollout against Runge-Kutta; it is lost "
+        "where its distance in u passes the root mean square size of the truth. "
+        "`increment_error` is ‖û − u_RK‖ / ‖u_RK − u‖ of single steps from held-out states."
+    )
+    line = evaluation.lines[0]
+    figure = plot_profiles(
+        evaluation.steps,
+        lead_times=[1, 2],
+        spacing=float(line[1] - line[0]),
+        field_name="increment / its RMS",
+        titles=("u", "v"),
+    )
+    report.add_figure(
+        figure,
+        name="step",
+        caption="One step from a held-out state: increments of u and of v.",
+    )
+
+
+def _add_line(report: Report, evaluation: Evaluation, name: str) -> None:
+    line = evaluation.lines[0]
+    figure = plot_profiles(
+        {"reference": evaluation.target.T, "network": evaluation.pred.T},
+        lead_times=[1],
+        origin=float(line[0]),
+        spacing=float(line[1] - line[0]),
+        field_name=name,
+        titles=("",),
+    )
+    report.add_figure(figure, name="solution", caption="Network and exact solution.")
+
+
+def _add_fields(report: Report, evaluation: Evaluation, facts: Facts) -> None:
+    pred, target = (
+        _drawable(values.movedim(-1, 0)) for values in (evaluation.pred, evaluation.target)
+    )
+    names = facts.outputs[: len(pred)]
     figure = plot_rollout(
-        fields[0],
-        fields[1],
-        lead_times=list(range(1, len(fields[0]) + 1)),
-        field_name=", ".join(facts.outputs[: len(fields[0])]),
-        titles=facts.outputs[: len(fields[0])],
+        pred,
+        target,
+        lead_times=list(range(1, len(pred) + 1)),
+        field_name=", ".join(names),
+        titles=names,
     )
     across, up = ("t", "x") if "t" in facts.columns else ("y", "x")
     report.add_figure(

@@ -12,6 +12,7 @@ from pinn_weighting.problems import CHAIN
 
 ALIKE = 0.05  # schemes whose steps take as long within this share need no run of their own at equal time
 NOTHING_LEARNED = 0.98  # relative L2 error: that of a solution of zero is 1
+FIXED = ("fixed", TUNED)  # arms whose weights do not move
 Held = Mapping[str, Any]
 
 
@@ -83,12 +84,19 @@ def validation_error(summary: Held) -> float:
 
 
 def step_times(study: Held) -> dict[tuple[str, str], float]:
-    """Seconds per step by problem and arm: the least over seeds, which other work disturbs least."""
+    """Seconds per step by problem and arm: the least over seeds, which other work disturbs least.
+
+    The arms of fixed weights, tuned or not, do the same in a step: they share the least of theirs.
+    """
     found: dict[tuple[str, str], list[float]] = {}
     for cell, summary in runs_of(study):
         if cell.budget == "steps" and summary.get("step_seconds"):
             found.setdefault((cell.problem, cell.arm), []).append(summary["step_seconds"])
-    return {key: min(values) for key, values in found.items()}
+    times = {key: min(values) for key, values in found.items()}
+    fixed = {key for key in times if key[1] in FIXED}
+    return times | {
+        key: min(times[other] for other in fixed if other[0] == key[0]) for key in fixed
+    }
 
 
 def equal_time_cells(study: Held, config: PinnConfig) -> list[Cell]:
@@ -114,7 +122,7 @@ def equal_time_cells(study: Held, config: PinnConfig) -> list[Cell]:
 def reference_time(times: Mapping[tuple[str, str], float], problem: str) -> float:
     """Seconds per step of fixed weights; of the fastest arm where there are none."""
     own = {arm: value for (name, arm), value in times.items() if name == problem}
-    fixed = [value for arm, value in own.items() if arm in ("fixed", TUNED)]
+    fixed = [value for arm, value in own.items() if arm in FIXED]
     return min(fixed or own.values())
 
 

@@ -50,7 +50,7 @@ class PointTask:
         scheme = self._points.get(name)
         if scheme is None:
             return residual.square().mean()
-        if type(scheme).__name__ == "CausalWeights":
+        if scheme.takes_time:
             return scheme.loss(residual.flatten(), batch[SETS.get(name, "pde")][:, -1])
         return scheme.loss(residual.flatten())
 

@@ -6,8 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from nops_train import InputError, RunFolder, Study, load_run_config
+from nops_train import (
+    InputError,
+    RunFolder,
+    Study,
+    keep_evaluation,
+    kept_evaluation,
+    load_run_config,
+    mean_and_spread,
+)
 
 from turbulence.config import TurbulenceConfig
 from turbulence.evaluation import Evaluation
@@ -46,9 +53,7 @@ class Scored:
 
 def store_evaluation(run: RunFolder, evaluation: Evaluation, facts: Mapping[str, Any]) -> None:
     """Keep what the report needs beside the run, so that it can be written without the data."""
-    part = run.path / f"{EVALUATION}.part"
-    torch.save({"evaluation": evaluation.as_plain(), "facts": dict(facts)}, part)
-    part.replace(run.path / EVALUATION)
+    keep_evaluation(run, {"evaluation": evaluation.as_plain(), "facts": dict(facts)})
 
 
 def load_scored(run: RunFolder) -> Scored:
@@ -57,15 +62,10 @@ def load_scored(run: RunFolder) -> Scored:
     Raises:
         InputError: If the run was not evaluated yet, or the file is damaged.
     """
-    path = run.path / EVALUATION
-    again = f"`turbulence evaluate {run.path}`"
-    if not path.is_file():
-        raise InputError(f"{run.path}: not evaluated yet; {again} does it")
-    try:
-        plain = torch.load(path, weights_only=True)
-        evaluation = Evaluation.from_plain(plain["evaluation"])
-    except Exception as error:
-        raise InputError(f"{path}: cannot be read ({error}); {again} writes it anew") from error
+    again = f"turbulence evaluate {run.path}"
+    evaluation, facts = kept_evaluation(
+        run, lambda plain: (Evaluation.from_plain(plain["evaluation"]), plain["facts"]), again=again
+    )
     config = load_run_config(TurbulenceConfig, run.path)
     arm = run.name.rpartition("_s")[0] or run.name
     return Scored(
@@ -74,7 +74,7 @@ def load_scored(run: RunFolder) -> Scored:
         seed=config.train.seed,
         config=config,
         evaluation=evaluation,
-        facts=plain["facts"],
+        facts=facts,
     )
 
 
@@ -123,7 +123,7 @@ def table_rows(scored: Sequence[Scored]) -> list[dict[str, Any]]:
         figures = [one.evaluation.summary() for one in runs]
         row: dict[str, Any] = {"arm": arm, "seeds": len(runs)}
         for name in FIGURES:
-            row[name] = _with_spread([one[name] for one in figures])
+            row[name] = mean_and_spread([one[name] for one in figures])
         rows.append({**row, "seconds": statistics.fmean(_seconds(one.run) for one in runs)})
     evaluation = scored[0].evaluation
     for name in evaluation.errors:
@@ -134,13 +134,6 @@ def table_rows(scored: Sequence[Scored]) -> list[dict[str, Any]]:
 
 def _seconds(run: RunFolder) -> float:
     return float(run.summary().get("seconds") or 0.0)
-
-
-def _with_spread(values: Sequence[float]) -> float | str:
-    """The value, or mean ± standard deviation over seeds."""
-    if len(values) == 1:
-        return values[0]
-    return f"{statistics.fmean(values):.3g} ± {statistics.stdev(values):.2g}"
 
 
 def paired_rows(scored: Sequence[Scored], *, base: str) -> list[dict[str, Any]]:
@@ -155,6 +148,6 @@ def paired_rows(scored: Sequence[Scored], *, base: str) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"arm": f"{arm} against {base}", "seeds": len(pairs)}
         for name in ("field_error", "log_spectrum_error"):
             row[f"{name}_ratio"] = statistics.fmean(own[name] / rival[name] for own, rival in pairs)
-            row[f"{name}_difference"] = _with_spread([a[name] - b[name] for a, b in pairs])
+            row[f"{name}_difference"] = mean_and_spread([a[name] - b[name] for a, b in pairs])
         rows.append(row)
     return rows

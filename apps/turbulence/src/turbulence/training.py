@@ -1,13 +1,11 @@
 """A comparison from data to report, read from top to bottom: one run per arm and seed."""
 
 import time
-from pathlib import Path
 
 import torch
 from nops_models import StepModel
 from nops_train import (
     Engine,
-    InputError,
     Invocation,
     RunFolder,
     Study,
@@ -18,6 +16,7 @@ from nops_train import (
     open_study,
     report_forecast,
     study_config,
+    weights_source,
 )
 
 from turbulence.arms import ARM_TEXTS, arm_config, follows_schedule, schedules_figures
@@ -128,20 +127,6 @@ def evaluate_run(
         metrics=evaluation.summary(),
         baselines={name: evaluation.figures(name) for name in names},
     )
-
-
-def weights_source(run: RunFolder, checkpoint: str) -> Path:
-    """The run itself for its best weights, or the file of its last.
-
-    Raises:
-        InputError: If it has no checkpoint yet.
-    """
-    if checkpoint == "best":
-        return run.path
-    found = run.checkpoints.newest()
-    if found is None:
-        raise InputError(f"{run.path}: holds no checkpoint yet")
-    return run.checkpoints.path / found.name
 
 
 def evaluate_runs(call: Invocation) -> None:

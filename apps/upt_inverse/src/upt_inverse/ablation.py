@@ -12,6 +12,7 @@ from nops_train import (
     RunFolder,
     Study,
     join_world,
+    mean_and_spread,
     open_study,
     parse_config,
     study_config,
@@ -40,7 +41,7 @@ NO_EFFECT = "no measurable effect"
 def ablate(config: UptConfig, call: Invocation) -> None:
     """Train every arm with every seed and horizon, or go on; write the comparison."""
     world = join_world()
-    study = world.from_main(lambda: open_study(call))
+    study = world.from_main(lambda: open_study(call, word="ablation"))
     config = study_config(config, study, call)
     if config.tasks:
         raise InputError("tasks: ablate compares arms on one equation; give data in their place")
@@ -89,19 +90,19 @@ def _child(config: UptConfig, arm: str, *, horizon: int, seed: int) -> UptConfig
 
 
 def scored(folder: Path) -> dict[tuple[int, str], list[RunFolder]]:
-    """The evaluated runs of a study by horizon and arm, in order of the seeds.
+    """The evaluated runs of a study by horizon and arm, those asked for last, in order of the seeds.
 
     Raises:
         InputError: If there is none.
     """
     found: dict[tuple[int, str], list[RunFolder]] = {}
+    order = Study(folder).read()["config"]["arms"]
     for run in Study(folder).children():
-        if "metrics" in run.summary():
-            arm = run.name.partition("_")[0]
+        arm = run.name.partition("_")[0]
+        if arm in order and "metrics" in run.summary():
             found.setdefault((run.config["loss"]["rollout_horizon"], arm), []).append(run)
     if not found:
         raise InputError(f"{folder}: no run of this study was evaluated yet")
-    order = Study(folder).read()["config"]["arms"]
     return dict(sorted(found.items(), key=lambda item: (item[0][0], order.index(item[0][1]))))
 
 
@@ -112,7 +113,7 @@ def table_rows(folder: Path) -> list[dict[str, Any]]:
         figures = [run.summary()["metrics"] for run in group]
         row: dict[str, Any] = {"horizon": horizon, "arm": arm, "seeds": len(group)}
         for name in FIGURES:
-            row[name] = spread([one[name] for one in figures])
+            row[name] = mean_and_spread([one[name] for one in figures])
         for name in BASELINES:
             row[f"until_{name}"] = _overtaken(group, name)
         rows.append(row)
@@ -128,13 +129,6 @@ def _overtaken(group: Sequence[RunFolder], baseline: str) -> str:
     return ", ".join("never" if lead is None else str(lead) for lead in leads)
 
 
-def spread(values: Sequence[float]) -> float | str:
-    """The value, or mean ± standard deviation over seeds."""
-    if len(values) == 1:
-        return values[0]
-    return f"{statistics.fmean(values):.3g} ± {statistics.stdev(values):.2g}"
-
-
 def effect(figures: Mapping[str, Sequence[float]]) -> tuple[bool, str]:
     """Whether `both` is better than `none` by more than the joint spread, and that in words.
 
@@ -144,7 +138,7 @@ def effect(figures: Mapping[str, Sequence[float]]) -> tuple[bool, str]:
     both, none = figures["both"], figures["none"]
     gain = statistics.fmean(none) - statistics.fmean(both)
     joint = sum(statistics.stdev(v) if len(v) > 1 else 0.0 for v in (both, none))
-    text = f"both {spread(both)}, none {spread(none)}"
+    text = f"both {mean_and_spread(both)}, none {mean_and_spread(none)}"
     if len(both) > 1 and len(none) > 1 and gain > joint:
         return True, f"{text}: the inverse losses lower the error"
     return False, f"{text}: {NO_EFFECT}"

@@ -1,17 +1,16 @@
 """The report of one run, and what it is written from."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from nops_diagnostics import Report, plot_training
 from nops_train import (
     CurriculumConfig,
-    InputError,
     Invocation,
     RunFolder,
+    keep_evaluation,
+    kept_evaluation,
     load_run_config,
     read_events,
     report_each,
@@ -24,7 +23,6 @@ from upt_inverse.config_data import UptDataConfig
 from upt_inverse.evaluation import THRESHOLD, Evaluation
 from upt_inverse.report_task import add_errors, add_pictures, add_verdict, columns_of, named
 
-EVALUATION = "evaluation.pt"
 REACH = (
     "Parts of the model that a term's gradient reaches in this run: E the encoder, A the "
     "approximator, G the decoder. A term that reached none would have stopped the run."
@@ -43,10 +41,8 @@ def store_evaluations(
         for name, e in evaluations.items()
     }
     metrics = {name: evaluation.as_metrics() for name, evaluation in evaluations.items()}
-    write_json(run.path / "metrics.json", metrics.get("", {"tasks": metrics}))
-    part = run.path / f"{EVALUATION}.part"
-    torch.save(plain.get("", {"tasks": plain}), part)
-    part.replace(run.path / EVALUATION)
+    run.keep("metrics.json", metrics.get("", {"tasks": metrics}))
+    keep_evaluation(run, plain.get("", {"tasks": plain}))
 
 
 def summaries(evaluations: Mapping[str, Evaluation]) -> dict[str, dict[str, float]]:
@@ -80,17 +76,14 @@ def load_evaluations(run: RunFolder) -> dict[str, tuple[Evaluation, dict[str, An
     Raises:
         InputError: If the run was not evaluated yet, or the file is damaged.
     """
-    path, again = run.path / EVALUATION, f"`upt-inverse evaluate {run.path}`"
-    if not path.is_file():
-        raise InputError(f"{run.path}: not evaluated yet; {again} does it")
-    try:
-        plain = torch.load(path, weights_only=True)
-        return {
-            name: (Evaluation.from_plain(held["evaluation"]), held["facts"])
-            for name, held in plain.get("tasks", {"": plain}).items()
-        }
-    except Exception as error:
-        raise InputError(f"{path}: cannot be read ({error}); {again} writes it anew") from error
+    return kept_evaluation(run, _read, again=f"upt-inverse evaluate {run.path}")
+
+
+def _read(plain: Mapping[str, Any]) -> dict[str, tuple[Evaluation, dict[str, Any]]]:
+    return {
+        name: (Evaluation.from_plain(held["evaluation"]), held["facts"])
+        for name, held in plain.get("tasks", {"": plain}).items()
+    }
 
 
 def report_runs(call: Invocation) -> None:
@@ -220,20 +213,3 @@ def _data_text(data: UptDataConfig) -> str:
         f"`{data.path}`: {data.num_train} trajectories to train on, {data.num_valid} to validate "
         f"on, {data.num_test} held out, {data.num_steps} steps each, {data.dt:g} apart."
     )
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """An object of plain values, written at once; what is not finite is null."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(_finite(values), indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and value - value != 0:
-        return None
-    return value

@@ -8,13 +8,13 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
-from nops_train import InputError, Invocation, RunFolder, load_weights
+from nops_train import InputError, Invocation, RunFolder, load_weights, weights_source
 
 from upt_inverse.build import Bundle, build_forecaster
 from upt_inverse.config import UptConfig
 from upt_inverse.forecast import Mode
 from upt_inverse.parts import Parts
-from upt_inverse.training import check_statistics, weights_source
+from upt_inverse.training import check_statistics
 
 
 def write_rollout(config: UptConfig, call: Invocation) -> None:

@@ -1,7 +1,6 @@
 """One run from data to report, read from top to bottom."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from nops_train import (
     load_checkpoint,
     load_weights,
     neutral_keys,
+    weights_source,
 )
 from nops_train import export as export_weights
 from torch import nn
@@ -149,18 +149,6 @@ def evaluate_run(config: UptConfig, call: Invocation) -> None:
     run = RunFolder.at(call.folder)
     evaluate_in(run, Parts.of(config))
     print(f"Report: {write_report(run)}")
-
-
-def weights_source(run: RunFolder, checkpoint: str) -> Path:
-    """The run itself for its best weights, or the file of its last.
-
-    Raises:
-        InputError: If it has no checkpoint yet.
-    """
-    found = run.checkpoints.newest()
-    if found is None:
-        raise InputError(f"{run.path}: holds no checkpoint yet")
-    return run.path if checkpoint == "best" else run.checkpoints.path / found.name
 
 
 def check_statistics(run: RunFolder, parts: Parts) -> None:
