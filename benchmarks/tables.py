@@ -38,7 +38,7 @@ def main() -> None:
             )
         if path.stem == "noa_study":
             for domain, table in document["details"].items():
-                print(f"\n### {domain}\n\n{study(table)}")
+                print(f"\n### {domain}\n\n{study(table)}\n\n{tokens(table['tokens'])}")
         if path.stem == "turbulence_study":
             print(f"\n{arms(document['details'])}\n\n{differences(document['details'])}")
         if path.stem == "pinn_study":
@@ -63,6 +63,19 @@ def study(table: dict) -> str:
     for lead, figures in table["lead"].items():
         cells = (f"{figures[n]['mean']:.2f} ± {figures[n]['std']:.2f}" for n in COLUMNS)
         lines.append(f"| {lead} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def tokens(seeds: list[dict]) -> str:
+    """What the rollouts of each seed are worth as tokens."""
+    heads = "reconstruction error | codes used | by rollouts | rollouts / truth | equal tokens | verdict"
+    lines = [f"| seed | {heads} |", "|---" * 7 + "|"]
+    for seed, held in enumerate(seeds):
+        shares = (f"{held[n]:.2f}" for n in ("reconstruction", "used", "used_by_rollouts"))
+        ratio = f"{held['ratio']:.1f} ({held['grade']}) | {held['agreement']:.2f}"
+        failed = f", gates failed: {', '.join(held['failed'])}" if held["failed"] else ""
+        verdict = f"{held['verdict']} ({held['points']:.2f}){failed}"
+        lines.append(f"| {seed} | {' | '.join(shares)} | {ratio} | {verdict} |")
     return "\n".join(lines)
 
 
