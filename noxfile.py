@@ -54,19 +54,23 @@ def install_members(session: nox.Session, *extra: str) -> None:
 @nox.session
 @nox.parametrize("python,torch", PAIRS, ids=[f"py{p}-torch{t}" for p, t in PAIRS])
 def tests(session: nox.Session, torch: str) -> None:
-    """All packages and every app's training on one pair of Python and torch; the newest runs all.
+    """All packages, and every app's training under every weighting, on one pair; the newest runs all.
 
     With words of one's own (`nox -s tests -- apps`) each pair runs those.
     """
     install_members(session, f"torch=={torch}", "tensorboard>=2.16")
-    words = session.posargs or ([] if torch == PAIRS[-1][1] else packages_and_smoke())
+    words = session.posargs or ([] if torch == PAIRS[-1][1] else packages_and_smoke(torch))
     session.run("pytest", "-n", WORKERS, *words)
 
 
-def packages_and_smoke() -> list[str]:
-    """The packages' tests, and of each app the one file that trains, stops, goes on and reports."""
-    smoke = ROOT.glob("apps/*/tests/test_train.py")
-    return ["packages", "testing", *sorted(str(path.relative_to(ROOT)) for path in smoke)]
+def packages_and_smoke(torch: str) -> list[str]:
+    """The packages' tests, and with the oldest torch of each app the file that trains and reports.
+
+    The tests in testing/ train every app, stop it and go on. What mutates formulas is no concern of a torch.
+    """
+    smoke = ROOT.glob("apps/*/tests/test_train.py") if torch == PAIRS[0][1] else ()
+    words = ["packages", "testing", "--ignore=testing/tests/test_mutants.py"]
+    return [*words, *sorted(str(path.relative_to(ROOT)) for path in smoke)]
 
 
 def build_wheels(session: nox.Session) -> Path:
@@ -202,7 +206,32 @@ def wheels(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """The site, strictly, and every example of the docs and the READMEs, executed."""
     session.run("mkdocs", "build", "--strict", "-q", env={"NO_MKDOCS_2_WARNING": "1"})
-    session.run("pytest", "docs/check_examples.py", "docs/check_pages.py", "-n", WORKERS, "-q")
+    pages = ("docs/check_examples.py", "docs/check_pages.py", "docs/check_notebooks.py")
+    session.run("pytest", *pages, "-n", WORKERS, "-q")
+
+
+@nox.session(venv_backend="none")
+def notebooks(session: nox.Session) -> None:
+    """Every notebook (or those named), executed in a folder of its own; fails at the first error."""
+    names = session.posargs or sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+    for name in names:
+        execute(session, ROOT / "notebooks" / f"{name}.ipynb")
+
+
+def execute(session: nox.Session, notebook: Path) -> None:
+    """Run all cells of a copy, each at most ten minutes; one of them has to show a figure."""
+    limits = ("--timeout=600", "--startup_timeout=300")  # a busy machine starts slowly
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(shutil.copy(notebook, folder))
+        session.run("jupyter-execute", "--inplace", *limits, str(copy))
+        if '"image/png"' not in copy.read_text():
+            session.error(f"{notebook.name} shows no figure")
+
+
+@nox.session(venv_backend="none")
+def gallery(session: nox.Session) -> None:
+    """Every figure of the docs drawn anew, from default runs (`-- --runs DIR`: those there go on)."""
+    session.run("python", "docs/gallery.py", *session.posargs)
 
 
 @nox.session(python=OLDEST)

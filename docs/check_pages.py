@@ -22,6 +22,7 @@ APPS = {
     "PHYS_SMPL": "phys_smpl",
     "PINN adaptive weighting": "pinn_weighting",
 }
+PAGES = ("README.md", "docs/**/*.md", "packages/*/README.md", "apps/*/README.md")
 Pair = tuple[str, Any]
 NO_VALUE = object()
 
@@ -33,6 +34,29 @@ def test_the_table_of_weightings_is_that_of_the_test() -> None:
     assert page == made["with_table"](page)
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     assert sum("| trained |" in row for row in rows[1:]) == len(made["load_test"]().FAMILIES)
+
+
+def pictures(page: Path) -> set[Path]:
+    """Files of ours that a page shows, in Markdown or HTML."""
+    links = re.findall(r"!\[[^\]]*\]\(([^)\s]+)|<img[^>]*\ssrc=\"([^\"]+)", page.read_text())
+    return {(page.parent / link).resolve() for link in map("".join, links) if "://" not in link}
+
+
+def test_every_figure_is_shown_and_drawn_by_the_gallery() -> None:
+    """`uv run nox -s gallery`: none is shown that it does not draw, none lies about that no page shows."""
+    gallery = runpy.run_path(str(DOCS / "gallery.py"))
+    pages = [page for pattern in PAGES for page in DOCS.parent.glob(pattern)]
+    shown = {picture for page in pages for picture in pictures(page)}
+    assert shown == {gallery["FIGURES"] / name for name in gallery["GALLERY"]}
+    assert shown == set(gallery["FIGURES"].iterdir())
+
+
+def test_the_gallery_asks_for_programs_and_presets_that_exist() -> None:
+    """What each report draws is seen when it is trained."""
+    for figure in runpy.run_path(str(DOCS / "gallery.py"))["GALLERY"].values():
+        command = importlib.import_module(f"{figure.program.replace('-', '_')}.cli").app()
+        assert command.name == figure.program
+        assert figure.preset in command.preset_names()
 
 
 def plain(text: str) -> Any:
