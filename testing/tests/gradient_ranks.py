@@ -84,10 +84,9 @@ class ThreeTerms:
         if self.note_residuals is not None:
             self.note_residuals(residuals)
         terms = {name: r.square().mean() for name, r in residuals.items()}
-        if isinstance(self.points, gradient.CausalWeights):
-            terms["fit"] = self.points.loss(residuals["fit"], batch["index"] / (POINTS - 1))
-        elif self.points is not None:
-            terms["fit"] = self.points.loss(residuals["fit"], batch["index"])
+        if self.points is not None:
+            place = batch["index"] / (POINTS - 1) if self.points.takes_time else batch["index"]
+            terms["fit"] = self.points.loss(residuals["fit"], place)
         return {name: terms[name] for name in terms if name in active}
 
     def metrics(self, batch):

@@ -31,7 +31,7 @@ FOUND = ("killed", "hung")
 NEAREST = 3  # files of tests that run first; the rest only when these stay green
 # Modules with formulas: all of a package but these, or these alone.
 WITHOUT = {
-    "nops_diagnostics": "figure|files|format|layout|machine|order|report|.*_report|.*_text|plot_.*",
+    "nops_diagnostics": "figure|files|format|layout|machine|order|report|.*_report|.*_text|plot_.*|series",
     "nops_losses": "checks|names|query_checks",
     "nops_models": "checks|.*config|ranks",
     "nops_physics": "once|registry|sentinel|stations",
