@@ -157,13 +157,15 @@ def peers(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Real runs killed, filled up, damaged and poisoned, and what takes long: once, in one environment."""
     workers = ("-n", WORKERS, "--dist", "worksteal")  # a few of them take a minute
-    session.run("pytest", "-m", "fault", *files_marked("fault"), *workers, *session.posargs)
+    limit = ("--timeout", "900")  # seconds; many start processes, one after the other
+    session.run("pytest", "-m", "fault", *files_marked("fault"), *workers, *limit, *session.posargs)
 
 
 @nox.session(venv_backend="none")
 def nightly(session: nox.Session) -> None:
     """What takes minutes: training in full, and fits to all of the measured data."""
-    session.run("pytest", "-m", "nightly", "apps", "packages", "-n", "0", *session.posargs)
+    limit = ("--timeout", "3600")
+    session.run("pytest", "-m", "nightly", "apps", "packages", "-n", "0", *limit, *session.posargs)
 
 
 @nox.session(venv_backend="none")

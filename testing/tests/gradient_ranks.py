@@ -1,4 +1,4 @@
-"""A small network with three terms, trained under any weighting; started by `torchrun`, by two ranks together.
+"""A small network with three terms, trained under any weighting, by two ranks together too.
 
 `gradient_ranks.py FOLDER` trains under each weighting of `MAKE` and writes `FOLDER/RANK.pt`.
 """

@@ -3,14 +3,13 @@
 import importlib.util
 import math
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
 from nops_testing.contract import same
+from nops_testing.ranks import run_ranks
 from nops_train import InputError, ListSource
 
 SCRIPT = Path(__file__).with_name("gradient_ranks.py")
@@ -65,16 +64,7 @@ def test_frozen_unused_and_extra_parameters(whole, name):
 def ranks(tmp_path_factory):
     """The same by each of two ranks, whose shares of a batch are unequal."""
     folder = tmp_path_factory.mktemp("ranks")
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    told = subprocess.run(
-        [sys.executable, *torchrun, str(SCRIPT), str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert told.returncode == 0, told.stderr
+    run_ranks(SCRIPT, [folder])
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 

@@ -100,7 +100,10 @@ def child(toy, root, say):
 
     def stuck(epoch, index, batch):
         say("stuck")
-        while True:  # the first signal waits for this batch, which never comes
+        while made._signals.received is None:  # the first signal waits for this batch
+            time.sleep(0.02)
+        say("waiting")
+        while True:  # which never comes
             time.sleep(0.02)
 
     made = toy.engine(root, settings=toy.config(epochs=500))
@@ -120,6 +123,7 @@ def test_a_real_process(toy, tmp_path):
         warnings.simplefilter("ignore")  # of forking beside threads, which do nothing here
         process = os.fork()
     if process == 0:
+        signal.alarm(200)  # should its parent be gone
         try:
             child(toy, tmp_path, lambda text: os.write(write, f"{text}\n".encode()))
         finally:
@@ -129,6 +133,7 @@ def test_a_real_process(toy, tmp_path):
         log = tmp_path / "toy/run/events.jsonl"
         while not (log.exists() and log.stat().st_size):
             time.sleep(0.02)
+            assert os.waitpid(process, os.WNOHANG) == (0, 0)
         os.kill(process, signal.SIGTERM)
         code, step = said.readline().split()
         assert code == "143"
@@ -137,7 +142,7 @@ def test_a_real_process(toy, tmp_path):
         assert found.state["position"]["step"] == int(step)
         assert said.readline() == "stuck\n"
         os.kill(process, signal.SIGINT)
-        time.sleep(0.2)
+        assert said.readline() == "waiting\n"  # two of one kind that have not come yet are one
         assert os.waitpid(process, os.WNOHANG) == (0, 0)
         os.kill(process, signal.SIGINT)
         _, status = os.waitpid(process, 0)

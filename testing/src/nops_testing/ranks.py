@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-LIMIT = 600  # seconds until a rank that hangs is ended; a busy machine takes minutes
+LIMIT = 270  # seconds until a rank that hangs is ended: before the test that waits for it
 
 
 def run_ranks(script: Path, words: Sequence[str | Path], *, cwd: Path | None = None) -> None:
