@@ -1,9 +1,10 @@
 """The surrogate's model against three others: the default preset of `noa train`, another network in its place.
 
-`python benchmarks/noa_rivals.py [--runs DIR] [--models dense unet fno] [--seeds 3] [--read]` trains each over seeds 0 to 2,
-ours included, on the same data with the same steps, one process after the other, and writes
+`python benchmarks/noa_rivals.py [--runs DIR] [--models dense unet fno from_waves] [--seeds 3] [--read]` trains each over
+seeds 0 to 2, ours included, on the same data with the same steps, one process after the other, and writes
 `results/noa_rivals.json`. `dense` has a matrix per wavenumber in the bottleneck and our widths; `unet` and `fno` are the
-controls of nops-models, as wide as our number of parameters allows. Runs that are there already are taken as they are.
+controls of nops-models, as wide as our number of parameters allows; `from_waves` is ours, begun with the weights of a
+surrogate of waves (`--init-from`). Runs that are there already are taken as they are.
 """
 
 import argparse
@@ -68,6 +69,7 @@ MODELS: Mapping[str, Callable[[UAFNOConfig], nn.Module]] = {
     "dense": dense_uafno,
     "unet": as_large(unet),
     "fno": as_large(fno),
+    "from_waves": UAFNO,
 }
 
 
@@ -82,10 +84,21 @@ def main() -> None:
     names = ("ours", *given.models)
     for name in () if given.read else names:
         for seed in range(given.seeds):
-            command = [sys.executable, __file__, TRAIN, name, "--name", f"rival-{name}-{seed}"]
-            subprocess.run([*command, f"--seed={seed}", "--runs", given.runs], check=True)
+            train_apart(name, seed, given.runs)
     details = {name: read(name, given.seeds, given.runs) for name in names}
     record("noa_rivals", claims_of(details), details)
+
+
+def train_apart(name: str, seed: int, runs: str) -> None:
+    """In a process of its own; what another start needs is trained first."""
+    start = ()
+    if name == "from_waves":
+        waves = f"start-waves-{seed}"
+        words = ("--preset", "wave", "--name", waves, f"--seed={seed}", "--runs", runs)
+        subprocess.run([sys.executable, "-m", "noa", "train", *words], check=True)
+        start = ("--init-from", f"{runs}/noa/{waves}")
+    words = (TRAIN, name, "--name", f"rival-{name}-{seed}", f"--seed={seed}", "--runs", runs)
+    subprocess.run([sys.executable, __file__, *words, *start], check=True)
 
 
 def train(name: str, words: list[str]) -> int:
@@ -98,8 +111,8 @@ def read(name: str, seeds: int, runs: str) -> dict:
     """Mean and deviation over seeds."""
     folders = [Path(runs) / "noa" / f"rival-{name}-{seed}" for seed in range(seeds)]
     held = [json.loads((folder / "summary.json").read_text()) for folder in folders]
-    last = [validations(folder)[-1] for folder in folders]
-    values = {"validation": last} | {
+    curves = [validations(folder) for folder in folders]
+    values = {"validation": [curve[-1] for curve in curves]} | {
         f"lead {lead}": [run["metrics"]["lead"][lead]["nmse"]["value"] for run in held]
         for lead in LEADS
     }
@@ -107,6 +120,7 @@ def read(name: str, seeds: int, runs: str) -> dict:
         "parameters": load_evaluation(RunFolder.at(folders[0]))[1]["model_parameters"],
         "seconds": [run["seconds"] for run in held],
         "steps": [run["steps"] for run in held],
+        "curve": [statistics.fmean(values) for values in zip(*curves, strict=True)],
         "nmse": {key: [statistics.fmean(v), statistics.stdev(v)] for key, v in values.items()},
     }
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from nops_physics._domain import Parameter
 from nops_physics._line import PeriodicLine
 from nops_physics._spectral import cycles
+from nops_physics._transforms import grid_of, modes_of
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Advection1D(PeriodicLine):
         self, state: Tensor, values: Tensor, samples: Tensor, times: Sequence[float]
     ) -> Iterator[Tensor]:
         del samples
-        modes = torch.fft.rfft(state)
+        modes = modes_of(state, num_dims=1)
         turns_per_time = values[:, :, None] * cycles(self.shape, self.lengths)[0].to(state.device)
         for time in times:
             if time == 0:
@@ -60,4 +61,4 @@ class Advection1D(PeriodicLine):
             # whole turns are taken off before the sine, which would lose digits to them
             phase = 2 * math.pi * torch.remainder(turns_per_time * time, 1.0)
             turned = torch.complex(torch.cos(phase), -torch.sin(phase))
-            yield torch.fft.irfft(modes * turned, n=self.points)
+            yield grid_of(modes * turned, shape=self.shape)

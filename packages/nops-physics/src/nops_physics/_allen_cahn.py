@@ -14,6 +14,7 @@ from nops_physics._field_solver import advance_through
 from nops_physics._line import PeriodicLine
 from nops_physics._runge_kutta import damped_runge_kutta_4
 from nops_physics._spectral import cycles
+from nops_physics._transforms import grid_of, modes_of
 
 BENCHMARK_POINTS = 1024
 
@@ -82,15 +83,15 @@ class AllenCahn1D(PeriodicLine):
         half = torch.exp(step / 2 * (self.rate - diffusivity * wave.square())).to(torch.complex128)
 
         def increment(modes: Tensor) -> Tensor:
-            field = torch.fft.irfft(modes, n=self.points, norm="forward")
-            return torch.fft.rfft(-step * self.rate * field * field * field, norm="forward")
+            field = grid_of(modes, shape=self.shape, norm="forward")
+            return modes_of(-step * self.rate * field * field * field, num_dims=1, norm="forward")
 
-        modes = torch.fft.rfft(state, norm="forward")
+        modes = modes_of(state, num_dims=1, norm="forward")
         for _ in range(num_steps):
             modes = damped_runge_kutta_4(
                 modes, half=half, first=increment(modes), increment=increment
             )
-        return torch.fft.irfft(modes, n=self.points, norm="forward")
+        return grid_of(modes, shape=self.shape, norm="forward")
 
 
 def allen_cahn_reference(

@@ -15,6 +15,7 @@ from nops_physics._field_solver import advance_through
 from nops_physics._line import PeriodicLine
 from nops_physics._runge_kutta import damped_runge_kutta_4
 from nops_physics._spectral import cycles
+from nops_physics._transforms import grid_of, modes_of
 from nops_physics._vorticity import STABILITY, largest_kept
 
 RESOLVED = 1e-6  # largest share of a resolved field's energy in the top third of its modes
@@ -114,7 +115,7 @@ class Burgers1D(PeriodicLine):
                 _modes(state[rows]), viscosity[rows], duration / int(number), int(number)
             )
             _refuse_unresolved(tail, samples[rows], now + duration)
-            advanced.append(torch.fft.irfft(modes, n=self.points, norm="forward"))
+            advanced.append(grid_of(modes, shape=self.shape, norm="forward"))
         order = torch.cat([rows for _, rows in groups]).argsort()
         return torch.cat(advanced)[order]
 
@@ -128,7 +129,7 @@ class Burgers1D(PeriodicLine):
         operator = torch.complex(torch.zeros_like(wave), -0.5 * step * wave * kept)
 
         def increment(modes: Tensor) -> Tensor:
-            field = torch.fft.irfft(modes, n=self.points, norm="forward")
+            field = grid_of(modes, shape=self.shape, norm="forward")
             return _modes(field.square()) * operator
 
         modes, tail = modes * kept, torch.zeros(len(modes), dtype=wave.dtype, device=wave.device)
@@ -149,7 +150,7 @@ class Burgers1D(PeriodicLine):
 
 
 def _modes(field: Tensor) -> Tensor:
-    return torch.fft.rfft(field, norm="forward")
+    return modes_of(field, num_dims=1, norm="forward")
 
 
 def _rounded_up(steps: float) -> int:

@@ -13,7 +13,8 @@ from nops_physics._domain import Parameter
 from nops_physics._field_solver import FieldSolver, advance_through
 from nops_physics._initial import gaussian_profiles
 from nops_physics._runge_kutta import runge_kutta_4
-from nops_physics._spectral import check_shape, corners, grid_dims, squared_cycles
+from nops_physics._spectral import check_shape, corners, squared_cycles
+from nops_physics._transforms import grid_of, modes_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +145,8 @@ class GrayScott(FieldSolver):
         return torch.exp(-duration * diffusivity.view(2, 1, *[1] * len(self.shape)) * squared)
 
     def _diffuse(self, gained: Tensor, decay: Tensor) -> Tensor:
-        dims = grid_dims(self.shape)
-        return torch.fft.irfftn(torch.fft.rfftn(gained, dim=dims) * decay, s=self.shape, dim=dims)
+        modes = modes_of(gained, num_dims=len(self.shape))
+        return grid_of(modes * decay, shape=self.shape)
 
 
 def _increment(gained: Tensor, loss: Tensor, step: float) -> Tensor:

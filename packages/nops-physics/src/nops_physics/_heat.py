@@ -11,7 +11,8 @@ from torch import Tensor
 from nops_physics._domain import Parameter
 from nops_physics._field_solver import FieldSolver
 from nops_physics._initial import gaussian_random_field
-from nops_physics._spectral import check_shape, corners, grid_dims, squared_cycles
+from nops_physics._spectral import check_shape, corners, squared_cycles
+from nops_physics._transforms import grid_of, modes_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,15 +116,13 @@ class Heat(FieldSolver):
         self, state: Tensor, values: Tensor, samples: Tensor, times: Sequence[float]
     ) -> Iterator[Tensor]:
         del samples
-        dims = grid_dims(self.shape)
         squared = (2 * math.pi) ** 2 * squared_cycles(self.shape, self.lengths).to(state.device)
         time = torch.tensor(times, dtype=torch.float64, device=state.device)
         time = time.view(-1, 1, *[1] * len(self.shape))
         frames = [
-            torch.fft.irfftn(
-                torch.exp(-rate * squared * time) * torch.fft.rfftn(field, dim=dims),
-                s=self.shape,
-                dim=dims,
+            grid_of(
+                torch.exp(-rate * squared * time) * modes_of(field, num_dims=len(self.shape)),
+                shape=self.shape,
             )
             for rate, field in zip(values[:, 0], state, strict=True)
         ]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nops_physics._domain import Parameter
 from nops_physics._spectral import squared_cycles
+from nops_physics._transforms import grid_of, modes_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,14 +112,14 @@ def smooth_weights(
 def smooth_step(state: Tensor, weights: Weights, *, max_wavenumber: int) -> Tensor:
     """The next state [sample, channel, height, width], float64."""
     shape = (state.shape[-2], state.shape[-1])
-    spectrum = torch.fft.rfft2(state)
-    kept = torch.fft.irfft2(weights.keep * spectrum, s=shape)
+    spectrum = modes_of(state, num_dims=2)
+    kept = grid_of(weights.keep * spectrum, shape=shape)
 
     def convolve(transfer: Tensor, spectrum: Tensor) -> Tensor:
         return _convolve(transfer, spectrum, m=max_wavenumber, shape=shape)
 
     hidden = torch.tanh(convolve(weights.first, spectrum) + weights.bias)
-    hidden = torch.tanh(convolve(weights.second, torch.fft.rfft2(hidden)))
+    hidden = torch.tanh(convolve(weights.second, modes_of(hidden, num_dims=2)))
     return kept + (weights.readout[..., None, None] * hidden[:, None]).sum(2)
 
 
@@ -132,7 +133,7 @@ def _convolve(transfer: Tensor, spectrum: Tensor, *, m: int, shape: tuple[int, i
     padded = product.new_zeros(*product.shape[:2], shape[0], shape[1] // 2 + 1)
     padded[..., : m + 1, : m + 1] = product[..., : m + 1, :]
     padded[..., -m:, : m + 1] = product[..., m + 1 :, :]
-    return torch.fft.irfft2(padded, s=shape)
+    return grid_of(padded, shape=shape)
 
 
 def _stored_half(transfer: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from nops_physics._transforms import grid_of, modes_of
+
 TIE_GUARD = 1e-9  # half-integer radii occur with unequal lengths; rounding must not decide them
 
 
@@ -110,7 +112,7 @@ def random_modes(channels: int, *, shape: Sequence[int], generator: torch.Genera
     holds exactly, self-conjugate modes included.
     """
     noise = torch.randn(channels, *shape, generator=generator, dtype=torch.float64)
-    return torch.fft.rfftn(noise, dim=grid_dims(shape), norm="ortho")
+    return modes_of(noise, num_dims=len(shape), norm="ortho")
 
 
 def field_of_modes(modes: Tensor, amplitude: Tensor, *, shape: Sequence[int]) -> Tensor:
@@ -118,5 +120,4 @@ def field_of_modes(modes: Tensor, amplitude: Tensor, *, shape: Sequence[int]) ->
 
     The ensemble variance at every point is the sum of amplitude^2 over the full spectrum.
     """
-    dims = grid_dims(shape)
-    return torch.fft.irfftn(modes * amplitude, s=tuple(shape), dim=dims, norm="forward")
+    return grid_of(modes * amplitude, shape=shape, norm="forward")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nops_physics._runge_kutta import damped_runge_kutta_4
 from nops_physics._spectral import cycles, mode_weights
+from nops_physics._transforms import grid_of, modes_of
 
 STABILITY = 2.5  # Runge-Kutta 4 is stable up to 2.83 on the imaginary axis; the rest is margin
 
@@ -79,13 +80,11 @@ class VorticityCore:
 
     def modes(self, field: Tensor) -> Tensor:
         """Modes of fields [..., *grid], unfiltered."""
-        # MKL refuses an expanded view (stride 0) in some releases of torch
-        field = field.to(self.device, self.dtype).contiguous()
-        return torch.fft.rfft2(field, norm="forward")
+        return modes_of(field.to(self.device, self.dtype), num_dims=2, norm="forward")
 
     def field(self, modes: Tensor) -> Tensor:
         """Fields [..., *grid] of modes."""
-        return torch.fft.irfft2(modes, s=self.shape, norm="forward")
+        return grid_of(modes, shape=self.shape, norm="forward")
 
     def stream(self, modes: Tensor) -> Tensor:
         """Modes of the stream function of a vorticity's modes; neither has a mean."""

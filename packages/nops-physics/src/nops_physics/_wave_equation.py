@@ -11,8 +11,9 @@ from torch import Tensor
 from nops_physics._domain import Parameter, check_positive, check_state
 from nops_physics._field_solver import FieldSolver
 from nops_physics._initial import gaussian_random_field
-from nops_physics._spectral import check_shape, corners, grid_dims, mode_weights, squared_cycles
+from nops_physics._spectral import check_shape, corners, mode_weights, squared_cycles
 from nops_physics._string_modes import mode_response
+from nops_physics._transforms import grid_of, modes_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,7 @@ class WaveEquation2D(FieldSolver):
             ValueError: If the state does not fit the grid.
         """
         check_state(state, name=self.name, channels=2, shape=self.shape)
-        modes = torch.fft.rfft2(state.double(), norm="forward")
+        modes = modes_of(state.double(), num_dims=2, norm="forward")
         power = torch.view_as_real(modes).square().sum(-1)
         weights = mode_weights(self.shape).to(state.device)
         stiffness = self.speed**2 * self._squared.to(state.device)
@@ -132,12 +133,11 @@ class WaveEquation2D(FieldSolver):
         self, state: Tensor, values: Tensor, samples: Tensor, times: Sequence[float]
     ) -> Iterator[Tensor]:
         del samples
-        dims = grid_dims(self.shape)
-        modes = torch.fft.rfftn(state, dim=dims)
+        modes = modes_of(state, num_dims=len(self.shape))
         for time in times:
             motion = self._motion(values, time)
             moved = (motion * modes[:, None]).sum(2)
-            yield torch.fft.irfftn(moved, s=self.shape, dim=dims)
+            yield grid_of(moved, shape=self.shape)
 
     def _motion(self, values: Tensor, time: float) -> Tensor:
         """What takes (u, u_t) to its value at `time`: [sample, 2, 2, *modes].
