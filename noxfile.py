@@ -18,6 +18,10 @@ MEMBERS = [f"packages/{name}" for name in PACKAGES] + [f"apps/{name}" for name i
 # Oldest Python with the oldest torch whose tests pass, middle, newest.
 PAIRS = [("3.11", "2.6.0"), ("3.12", "2.9.1"), ("3.13", "2.15.0")]
 OLDEST = PAIRS[0][0]
+# What each runs; the tests in testing/ train every app, stop it and go on. Mutated formulas are no concern of a torch.
+SMOKE = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("apps/*/tests/test_train.py"))
+TOGETHER = ("testing", "--ignore=testing/tests/test_mutants.py")
+PARTS = {"2.6.0": (*TOGETHER, *SMOKE), "2.9.1": ("packages", *TOGETHER), "2.15.0": ()}
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
 WORKERS = str(os.cpu_count() or 1)
 
@@ -54,23 +58,13 @@ def install_members(session: nox.Session, *extra: str) -> None:
 @nox.session
 @nox.parametrize("python,torch", PAIRS, ids=[f"py{p}-torch{t}" for p, t in PAIRS])
 def tests(session: nox.Session, torch: str) -> None:
-    """All packages, and every app's training under every weighting, on one pair; the newest runs all.
+    """On the newest pair everything, on the middle one all packages, on the oldest what trains the apps.
 
-    With words of one's own (`nox -s tests -- apps`) each pair runs those.
+    The packages meet the oldest torch in `minimums`, with the oldest of all else. With words of one's own
+    (`nox -s tests -- apps`) each pair runs those.
     """
     install_members(session, f"torch=={torch}", "tensorboard>=2.16")
-    words = session.posargs or ([] if torch == PAIRS[-1][1] else packages_and_smoke(torch))
-    session.run("pytest", "-n", WORKERS, *words)
-
-
-def packages_and_smoke(torch: str) -> list[str]:
-    """The packages' tests, and with the oldest torch of each app the file that trains and reports.
-
-    The tests in testing/ train every app, stop it and go on. What mutates formulas is no concern of a torch.
-    """
-    smoke = ROOT.glob("apps/*/tests/test_train.py") if torch == PAIRS[0][1] else ()
-    words = ["packages", "testing", "--ignore=testing/tests/test_mutants.py"]
-    return [*words, *sorted(str(path.relative_to(ROOT)) for path in smoke)]
+    session.run("pytest", "-n", WORKERS, *(session.posargs or PARTS[torch]))
 
 
 def build_wheels(session: nox.Session) -> Path:
