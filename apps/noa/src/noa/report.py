@@ -223,7 +223,8 @@ def _skill_section(report: Report, evaluation: Evaluation) -> None:
                 threshold=CORRELATION_THRESHOLD,
                 time_unit="",
             ),
-            "Mean correlation with the truth, and when it falls below 0.8.",
+            "Mean correlation with the truth, and when it falls below 0.8; lead time in the "
+            f"solver's own unit, {evaluation.frame_interval:g} a step.",
         ),
     ):
         report.add_figure(figure, name=name, caption=caption)
