@@ -194,7 +194,8 @@ class TestProperties:
     def test_of_a_scaled_field(self, fields, dims, seed, factor):
         target = fields(seed, 2, 1, *(8,) * dims)
         got = log_spectrum_error(factor * target, target, spatial_dims=dims)
-        assert_close(got, double((2 * math.log(factor)) ** 2), rtol=1e-12, atol=1e-20)
+        # of the root: near a factor of 1 both spectra's logarithms are rounded, and their difference is small
+        assert_close(got.sqrt(), double(abs(2 * math.log(factor))), rtol=1e-12, atol=1e-14)
 
     def test_a_finer_grid_changes_nothing(self, grid):
         errors = []
