@@ -172,6 +172,25 @@ def test_training_holds_raw_weight_and_weighted():
     assert all(axes.get_xlabel() == "optimizer step" for axes in figure.axes)
 
 
+@pytest.mark.parametrize(("terms", "below"), [(4, False), (7, True)])
+def test_many_names_stand_below_their_panel(terms, below):
+    log = [
+        event("train", step, raw={f"term_{i}": 1.0 + i + step for i in range(terms)})
+        for step in range(5)
+    ]
+    figure = plot_training(log)
+    figure.draw_without_rendering()
+    panel = figure.axes[0]
+    legend = panel.get_legend()
+    assert legend is not None
+    assert len(legend.get_texts()) == terms
+    assert (legend.get_window_extent().y1 < panel.get_window_extent().y0) == below
+    assert (
+        panel.get_window_extent().height > 1.4 * figure.dpi
+    )  # the figure grows, not the panel shrinks
+    assert legend.get_window_extent().y0 >= 0
+
+
 def test_panels_without_events_are_left_out():
     only = [e for e in training_log() if e["event"] == "validation"]
     figure = plot_training(only)

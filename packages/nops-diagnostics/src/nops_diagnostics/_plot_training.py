@@ -24,6 +24,9 @@ from nops_diagnostics._format import heading_of
 from nops_diagnostics._series import Event, Series, read_series
 
 COLUMNS = 2
+FEW = 4  # names that fit into a panel; more are set below it
+BELOW = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.25), "ncols": COLUMNS}
+LINE = 0.2  # inches of a legend's line
 
 
 def plot_training(events: Sequence[Event]) -> Figure:
@@ -49,9 +52,13 @@ def plot_training(events: Sequence[Event]) -> Figure:
         panel.draw(axes, events)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
+    lines = sum(max(_lines_below(axes) for axes in row) for row in grid)
+    figure.set_figheight(figure.get_figheight() + LINE * lines)
     last = max(event["step"] for event in events if isinstance(event.get("step"), int))
     for axes in grid.flat:
         axes.set_xlim(-0.03 * max(last, 1), 1.03 * max(last, 1))
+    if lines:
+        figure.draw_without_rendering()  # the layout has to know of legends below panels
     return figure
 
 
@@ -88,8 +95,15 @@ class _Panel:
             axes.set_ylim(bottom=0.0)
         whole_steps(axes)
         axes.margins(y=0.12)
-        if axes.get_legend_handles_labels()[1] != [heading_of(self.key)]:
-            add_legend(axes, loc="best")
+        names = axes.get_legend_handles_labels()[1]
+        if names != [heading_of(self.key)]:
+            add_legend(axes, **(BELOW if len(names) > FEW else {"loc": "best"}))
+
+
+def _lines_below(axes: Axes) -> int:
+    """How many lines the legend below a panel takes, if it is there."""
+    names = len(axes.get_legend_handles_labels()[1])
+    return -(-names // COLUMNS) if names > FEW else 0
 
 
 def _add_total(axes: Axes, events: Sequence[Event]) -> None:
