@@ -21,7 +21,8 @@ OLDEST = PAIRS[0][0]
 # What each runs; the tests in testing/ train every app, stop it and go on. Mutated formulas are no concern of a torch.
 SMOKE = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("apps/*/tests/test_train.py"))
 TOGETHER = ("testing", "--ignore=testing/tests/test_mutants.py")
-PARTS = {"2.6.0": (*TOGETHER, *SMOKE), "2.9.1": ("packages", *TOGETHER), "2.15.0": ()}
+WORDS = ((*TOGETHER, *SMOKE), ("packages", *TOGETHER), ())
+PARTS = {torch: words for (_, torch), words in zip(PAIRS, WORDS, strict=True)}
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
 WORKERS = str(os.cpu_count() or 1)
 
