@@ -10,7 +10,6 @@ import pytest
 from nops_train import parse_config, resolve_call
 from pinn_weighting.cli import app, main
 from pinn_weighting.config import PinnConfig
-from pinn_weighting.spelling import translated
 
 TINY_CHAIN = [
     *("--problem.num_graphs=8", "--problem.num_steps=2", "--train.batch_size=4"),
@@ -60,7 +59,7 @@ def resolved() -> Callable[..., PinnConfig]:
 
     def make(*words: str) -> PinnConfig:
         program = app()
-        named = translated(list(words))
+        named = program.respelled(words)
         command = program.command(named[0])
         assert command is not None
         config, _ = resolve_call(program, command, named[1:])

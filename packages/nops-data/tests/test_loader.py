@@ -184,6 +184,26 @@ def test_other_data_sets_are_collated(sampler):
         assert batch["pair"][0].tolist() == [draw.index for draw in draws]
 
 
+class Tiny:
+    """Half of 1e-38 is no normal number of float32."""
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, draw):
+        return torch.tensor(1e-38) / 2
+
+
+@pytest.mark.parametrize("flush", [True, False])
+def test_a_worker_computes_as_this_process_does(sampler, flush):
+    assert torch.set_flush_denormal(flush)
+    try:
+        batches = loader(Tiny(), sampler, epoch=0, skip=2, num_workers=1)
+        assert [int((batch == 0).sum()) for batch in batches] == [2 * flush]
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def test_pinning_reaches_every_tensor(sampler, monkeypatch):
     pinned = []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self) or self)

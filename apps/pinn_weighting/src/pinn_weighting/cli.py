@@ -100,13 +100,13 @@ def app() -> App:
         commands=COMMANDS,
         aliases=ALIASES,
         needs=NEEDS,
+        respell=translated,
     )
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command that the words name; the exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    return run_cli(app(), translated(words))
+    return run_cli(app(), argv)
 
 
 if __name__ == "__main__":

@@ -134,6 +134,7 @@ def begin_worker() -> None:
     import torch
 
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # a process of this program, as on its command line
     threading.Thread(target=_stop_with_parent, daemon=True).start()
 
 

@@ -8,6 +8,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 from typing import Any
@@ -59,7 +60,7 @@ def loader(
         num_workers=num_workers,
         pin_memory=pin_memory,
         multiprocessing_context=_context(),
-        worker_init_fn=_start_worker,
+        worker_init_fn=partial(_start_worker, flush=_flushes_denormals()),
         generator=torch.Generator(),
     )
     with _interrupts_blocked():
@@ -175,7 +176,13 @@ def _pin(batch: Any) -> Any:
     return batch
 
 
-def _start_worker(worker: int) -> None:
+def _flushes_denormals() -> bool:
+    """Whether numbers below the smallest normal one count as 0 here."""
+    return float(torch.tensor(1e-39) * 1) == 0.0
+
+
+def _start_worker(worker: int, *, flush: bool) -> None:
+    torch.set_flush_denormal(flush)  # a worker reads what this process would, bit for bit
     # Not every worker inherits the mask: a server of processes may have been started before, without it.
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -44,14 +44,19 @@ def run_cli(app: App, argv: Sequence[str] | None = None) -> int:
     change, 3 diverged, 143 or 130 stopped by a signal after saving. Messages go to standard error
     in one block without traceback; that is appended to `error.log` in the run folder.
 
+    A process whose own words these are computes with numbers below the smallest normal one (1.2e-38 in
+    float32) as 0, in all threads that the command starts: some processors take many times as long for them.
+    One that hands words over keeps its arithmetic.
+
     Args:
         app: The declared command line.
-        argv: Words after the program's name; those of the process by default.
+        argv: Words after the program's name, for a call from within a program; those of the process by
+            default.
 
     Returns:
         The exit code.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = app.respelled(sys.argv[1:] if argv is None else argv)
     program, invocation = app.name, None
     try:
         command = find_command(app, words)
@@ -63,8 +68,11 @@ def run_cli(app: App, argv: Sequence[str] | None = None) -> int:
             return 0
         config, invocation = resolve_call(app, command, words[1:])
         arguments = (invocation,) if config is None else (config, invocation)
+        run = found(command.run)
+        if argv is None and "torch" in sys.modules:
+            found("nops_train._denormals:flush_denormals")()
         with speaking():
-            return exit_code(found(command.run)(*arguments))
+            return exit_code(run(*arguments))
     except (Exception, KeyboardInterrupt, Interrupted) as error:
         return report_error(error, program=program, folder=invocation and invocation.folder)
 

@@ -1,6 +1,6 @@
 """What an app declares about its command line, and what its commands receive."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -139,6 +139,8 @@ class App:
         rewrite: Given the mapping of a `--config` file, the same with sections of other programs
             replaced by keys of this one, where aliases, which see one value each, cannot do it. It may
             raise ValueError.
+        respell: Given all words, the same in this program's spelling, where those of another program
+            name no command.
     """
 
     name: str
@@ -152,6 +154,11 @@ class App:
     default_preset: str = "default"
     infer_preset: Callable[[str], tuple[str, str] | None] | None = None
     rewrite: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None
+    respell: Callable[[Sequence[str]], list[str]] | None = None
+
+    def respelled(self, words: Sequence[str]) -> list[str]:
+        """The words in this program's own spelling."""
+        return list(words) if self.respell is None else self.respell(words)
 
     def command(self, name: str) -> Command | None:
         """The command of that name or spelling."""
