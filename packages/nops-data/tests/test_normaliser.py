@@ -206,6 +206,17 @@ def test_stats_worked_by_hand(tmp_path):
     assert "p: 1.4142E+00" in path.read_text()
 
 
+def test_the_root_mean_square_of_changes(fresh):
+    # Changes 1 and 3: mean 2, deviation 1; changes 4 and 0: mean and deviation 2, root of 8.
+    first = torch.tensor([[[1.0], [0.0]], [[2.0], [4.0]]])
+    second = torch.tensor([[[5.0], [4.0]], [[8.0], [4.0]]])
+    fitted = Normaliser.fit([first, second])
+    fitted.channels = ("u", "v")
+    stats = yaml.safe_load(write_stats(fresh, normaliser=fitted).read_text())
+    assert stats["std_delta"] == {"u": 1.0, "v": 2.0}
+    assert stats["rms_delta"] == {"u": 2.2361, "v": 2.8284}
+
+
 def test_stats_of_a_normaliser_at_hand(toy, fresh):
     expected = (toy / "stats.yaml").read_text()
     (fresh / "stats.yaml").unlink()

@@ -106,7 +106,7 @@ def test_arrays_come_back_and_a_finished_folder_says_so(tmp_path):
     first = digests([tmp_path / "train.npz"])
     write_arrays(tmp_path, splits, facts={"problem": "toy"})
     assert digests([tmp_path / "train.npz"]) == first  # the same bytes for the same values
-    splits["train"] = {"x": np.array([[1.0], [np.nan]])}
+    splits["train"] = {"x": np.array([[1.0, 2.0], [3.0, np.nan]])}
     write_arrays(tmp_path, splits, facts={})
     with pytest.raises(LayoutError, match=r"train\.npz: array 'x', 1 of 2 samples"):
         read_arrays(tmp_path, "train")

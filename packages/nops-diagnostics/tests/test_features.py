@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nops_diagnostics import FeatureExtractor, temporal_spectrum
+from nops_diagnostics import FeatureExtractor, _features, temporal_spectrum
 from nops_losses import energy_spectrum
 from nops_testing.contract import through_file
 from torch.testing import assert_close
@@ -32,6 +32,14 @@ def clips(fields):
 @pytest.fixture(scope="module")
 def fitted(clips):
     return FeatureExtractor().fit(clips)
+
+
+@pytest.mark.parametrize("cells", [1, 2 * 6 * 2 * 8 * 8])
+def test_clips_at_once_change_no_value(clips, monkeypatch, cells):
+    whole = FeatureExtractor().raw(clips)
+    monkeypatch.setattr(_features, "CELLS_AT_ONCE", cells)
+    parts = FeatureExtractor().raw(clips)
+    assert_close(parts, whole, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(("ky", "kx"), [(0, 5), (3, 4), (6, 0)])

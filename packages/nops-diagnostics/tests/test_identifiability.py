@@ -102,6 +102,11 @@ def test_it_works_without_gradients_around_and_in_float32():
 
 
 @pytest.mark.usefixtures("unchecked")
+def test_refuses_one_sample_without_its_axis():
+    with pytest.raises(ValueError, match=r"z has shape \(2,\), expected \(sample, 2\) for z0, z1"):
+        identifiability(linear(torch.ones(3, 2).double()), unit(0, 4, 2)[0], noise=1.0)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -23,7 +23,7 @@ CONFIG = VQVAEConfig(
     levels=2,
     ratios=(0.5, 1.5),
     codebook_sizes=(5, 3),
-    hidden=(16, 12),
+    hidden=(16, 14, 12),
     quantizer=QuantizerConfig(update=EMA(decay=0.5, revive_below=None)),
 )
 STEPS = 3

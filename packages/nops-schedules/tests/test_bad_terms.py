@@ -1,8 +1,10 @@
 """NaN, infinite, zero, negative, missing and unknown terms: never a silent deletion or reset."""
 
+import inspect
 import math
 import warnings
 
+import nops_schedules
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from nops_schedules import (
     SoftAdapt,
     VarianceWeights,
     WeightingError,
+    gradient,
 )
 
 NAMES = ["a", "b", "c", "off"]
@@ -53,6 +56,15 @@ def moved(scheme, **options):
 
 def with_a(value):
     return GOOD | {"a": value} if value is not None else {n: v for n, v in GOOD.items() if n != "a"}
+
+
+@pytest.mark.parametrize("folder", [nops_schedules, gradient])
+def test_limits_that_are_not_given_are_the_same_for_all_schemes(folder):
+    shared = {"min_weight": 1e-4, "max_weight": 1e4, "max_invalid": 10}
+    inits = [inspect.signature(getattr(folder, name).__init__).parameters for name in folder.__all__]
+    taken = [{name: init[name].default for name in shared & init.keys()} for init in inits]
+    assert sum(map(bool, taken)) >= 5
+    assert all(limits.items() <= shared.items() for limits in taken)
 
 
 @pytest.mark.parametrize("scheme", MOVING)

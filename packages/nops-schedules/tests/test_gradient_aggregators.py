@@ -306,6 +306,18 @@ def test_reduce_joins_the_sum_of_all_ranks(toy, make):
     torch.testing.assert_close(found, joined(make, toy, ROWS), rtol=1e-12, atol=1e-12)
 
 
+def test_a_parameter_that_one_rank_alone_reaches_has_a_gradient_on_all():
+    ours, theirs = torch.ones(1, requires_grad=True), torch.ones(1, requires_grad=True)
+    weighting = ConFIG(["a", "b"])
+    weighting.accumulate({"a": 2 * ours.sum(), "b": 3 * ours.sum()}, [ours, theirs])
+    rows = torch.tensor([[0.0, 2.0], [0.0, 3.0]])  # of the other rank
+    weighting.apply(
+        [ours, theirs], reduce=lambda t: t + (rows if t.ndim == 2 else torch.tensor([0, 1]))
+    )
+    assert ours.grad is not None
+    assert torch.equal(ours.grad, theirs.grad)
+
+
 @pytest.mark.parametrize("make", ALL)
 def test_backward_passes_and_parameters_that_are_not_reached(toy, make):
     losses, params = toy.terms(ROWS, split=1)
