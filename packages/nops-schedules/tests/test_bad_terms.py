@@ -61,7 +61,9 @@ def with_a(value):
 @pytest.mark.parametrize("folder", [nops_schedules, gradient])
 def test_limits_that_are_not_given_are_the_same_for_all_schemes(folder):
     shared = {"min_weight": 1e-4, "max_weight": 1e4, "max_invalid": 10}
-    inits = [inspect.signature(getattr(folder, name).__init__).parameters for name in folder.__all__]
+    inits = [
+        inspect.signature(getattr(folder, name).__init__).parameters for name in folder.__all__
+    ]
     taken = [{name: init[name].default for name in shared & init.keys()} for init in inits]
     assert sum(map(bool, taken)) >= 5
     assert all(limits.items() <= shared.items() for limits in taken)
