@@ -316,6 +316,13 @@ def test_a_comparison_runs_in_parallel_and_goes_on(
     assert "At equal steps, poisson:" in page
     assert main(words) == 0  # complete: nothing is trained again
     assert "poisson_fixed_s0" not in capsys.readouterr().out
+    again = ["compare", "--name=c", "--compare.schemes=[fixed]"]
+    assert main([*again, "--compare.seeds=2"]) == 0
+    assert "1/1  poisson_fixed_s1" in capsys.readouterr().out  # more of them beside what is there
+    for other in ("--compare.steps=8", "--train.learning_rate=0.01"):
+        assert main([*again, other]) == 2  # not beside runs of other settings
+        told = capsys.readouterr().err
+        assert "poisson_fixed_s0/config.yaml: this run was started with other settings" in told
     assert main(["report", str(study.path)]) == 0
 
 

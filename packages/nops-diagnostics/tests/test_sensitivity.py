@@ -36,6 +36,34 @@ def test_one_sample_cannot_move():
         derangement(1)
 
 
+@given(
+    groups=st.lists(st.integers(-2, 4), min_size=2, max_size=30).filter(lambda g: len(set(g)) > 1),
+    seed=st.integers(0, 2**31 - 1),
+)
+def test_as_few_as_possible_are_given_one_of_their_group(groups, seed):
+    group, num = torch.tensor(groups), len(groups)
+    order = derangement(num, groups=group, seed=seed)
+    assert sorted(order.tolist()) == list(range(num))
+    largest = max(collections.Counter(groups).values())
+    assert int((group[order] == group).sum()) == max(0, 2 * largest - num)
+    assert torch.equal(order, derangement(num, groups=group, seed=seed))
+
+
+def test_who_of_another_group_is_drawn():
+    groups = torch.tensor([0, 0, 1, 1, 2, 2])
+    counts = collections.Counter(
+        tuple(derangement(6, groups=groups, seed=s).tolist()) for s in range(800)
+    )
+    assert len(counts) == 8  # two ways round the circle, four ways to pair along it
+    assert all(60 < count < 140 for count in counts.values())  # 100 each, sd 9.4
+
+
+@pytest.mark.parametrize("groups", [[1, 1, 1], [0, 1]])
+def test_groups_that_allow_no_derangement(groups):
+    with pytest.raises(ValueError, match="need 3 numbers, at least two of them different, got"):
+        derangement(3, groups=torch.tensor(groups))
+
+
 def drift(initial: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
     """A model: the initial state plus lead time times the parameter, two leads."""
     rate = parameters[:, 0].view(-1, 1, 1, 1)
@@ -59,6 +87,15 @@ def test_parameter_shuffle_by_hand(fields):
     assert torch.equal(got.permutation, derangement(5, seed=3))
     assert not torch.equal(got.permutation, derangement(5, seed=0))
     assert got.lead_times == (1, 2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_realisations_of_one_parameter_are_not_given_each_others(fields, seed):
+    initial = fields(0, 6, 1, 3, 3)
+    parameters = torch.tensor([0.0, 0.0, 1.0, 1.0, 3.0, 3.0]).double()[:, None]
+    target = drift(initial, parameters) + 0.5
+    got = shuffle_ratio(drift, initial, parameters, target, seed=seed)
+    assert (parameters[got.permutation] != parameters).all()
 
 
 def test_initial_shuffle_by_hand(fields):

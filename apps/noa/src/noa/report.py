@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from matplotlib.figure import Figure
 from nops_diagnostics import (
     Report,
@@ -16,7 +15,13 @@ from nops_diagnostics import (
     plot_spectra,
     plot_training,
 )
-from nops_train import InputError, Invocation, RunFolder, read_events
+from nops_train import (
+    Invocation,
+    RunFolder,
+    keep_evaluation,
+    kept_evaluation,
+    read_events,
+)
 from rich.console import Console
 from rich.table import Table
 
@@ -27,7 +32,6 @@ from noa.token_report import write_token_report
 from noa.token_section import add_token_terms, rival_of
 from noa.validation_report import add_tokens
 
-EVALUATION = "evaluation.pt"
 VALIDATION, DIAGNOSIS = "validation.json", "diagnosis.json"
 BASELINES = {"persistence": "persistence", "mean": "training mean", "zero": "zero"}
 LEADS_SHOWN = (1, 8, 32, 64)
@@ -35,10 +39,7 @@ LEADS_SHOWN = (1, 8, 32, 64)
 
 def store_evaluation(run: RunFolder, evaluation: Evaluation, facts: dict[str, Any]) -> None:
     """Keep what the report needs beside the run, so that it can be written without the data."""
-    plain = {"evaluation": evaluation.as_plain(), "facts": facts}
-    part = run.path / f"{EVALUATION}.part"
-    torch.save(plain, part)
-    part.replace(run.path / EVALUATION)
+    keep_evaluation(run, {"evaluation": evaluation.as_plain(), "facts": facts})
 
 
 def load_evaluation(run: RunFolder) -> tuple[Evaluation, dict[str, Any]]:
@@ -47,16 +48,11 @@ def load_evaluation(run: RunFolder) -> tuple[Evaluation, dict[str, Any]]:
     Raises:
         InputError: If the run was not evaluated yet, or the file is damaged.
     """
-    path = run.path / EVALUATION
-    if not path.is_file():
-        raise InputError(f"{run.path}: not evaluated yet; `noa validate {run.path}` does it")
-    try:
-        plain = torch.load(path, weights_only=True)
-        return Evaluation.from_plain(plain["evaluation"]), plain["facts"]
-    except Exception as error:
-        raise InputError(
-            f"{path}: cannot be read ({error}); `noa validate {run.path}` writes it anew"
-        ) from error
+    return kept_evaluation(
+        run,
+        lambda plain: (Evaluation.from_plain(plain["evaluation"]), plain["facts"]),
+        again=f"noa validate {run.path}",
+    )
 
 
 def report_runs(call: Invocation) -> None:

@@ -4,9 +4,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
 from nops_diagnostics import Report, plot_training, plot_usage
-from nops_train import InputError, RunFolder, read_events
+from nops_train import RunFolder, keep_evaluation, kept_evaluation, read_events
 from rich.console import Console
 from rich.table import Table
 
@@ -29,9 +28,7 @@ COLUMNS = {
 
 def store_tokens(run: RunFolder, evaluation: TokenEvaluation, facts: dict[str, Any]) -> None:
     """Keep what the report needs beside the run."""
-    part = run.path / f"{TOKENS}.part"
-    torch.save({"evaluation": evaluation.as_plain(), "facts": facts}, part)
-    part.replace(run.path / TOKENS)
+    keep_evaluation(run, {"evaluation": evaluation.as_plain(), "facts": facts}, name=TOKENS)
 
 
 def load_tokens(run: RunFolder) -> tuple[TokenEvaluation, dict[str, Any]]:
@@ -40,16 +37,13 @@ def load_tokens(run: RunFolder) -> tuple[TokenEvaluation, dict[str, Any]]:
     Raises:
         InputError: If the run has not ended yet, a file is damaged, or they do not belong together.
     """
-    path = run.path / TOKENS
-    advice = "`noa train-vqvae` with its --name ends the run and writes it"
-    if not path.is_file():
-        raise InputError(f"{run.path}: not evaluated yet; {advice}")
-    try:
-        plain = torch.load(path, weights_only=True)
-        found = TokenEvaluation.from_plain(plain["evaluation"]), plain["facts"]
-    except Exception as error:
-        raise InputError(f"{path}: cannot be read ({error}); {advice} anew") from error
-    FeatureSet.load(run.path / FEATURES).check(found[1]["features"], where=str(path))
+    found = kept_evaluation(
+        run,
+        lambda plain: (TokenEvaluation.from_plain(plain["evaluation"]), plain["facts"]),
+        again=f"noa train-vqvae --name {run.name}",
+        name=TOKENS,
+    )
+    FeatureSet.load(run.path / FEATURES).check(found[1]["features"], where=str(run.path / TOKENS))
     return found
 
 

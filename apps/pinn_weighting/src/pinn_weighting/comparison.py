@@ -87,13 +87,13 @@ class Runner:
         """Train what is not trained yet.
 
         Raises:
-            InputError: If a run cannot be continued as asked.
+            InputError: If a run cannot be continued as asked, or has ended with other settings.
         """
         self._cells |= {cell.name: cell.plain() for cell in cells}
         jobs = [
             (cell.name, self._config_of(cell).model_dump(mode="json"), self._resume)
             for cell in cells
-            if self._resume == "force" or not is_done(self._study.path / cell.name)
+            if not self._is_over(cell)
         ]
         workers = min(self._config.compare.workers or os.cpu_count() or 1, len(jobs))
         if workers <= 1:
@@ -102,6 +102,18 @@ class Runner:
         else:
             self._in_parallel(jobs, workers)
         self._study.update(cells=self._cells)
+
+    def _is_over(self, cell: Cell) -> bool:
+        from pinn_weighting.training import NEUTRAL
+
+        folder = self._study.path / cell.name
+        if self._resume == "force" or not is_done(folder):
+            return False
+        if cell.budget != "time":  # that of a run at equal time follows from times measured then
+            asked = self._config_of(cell).model_dump(mode="json")
+            run = RunFolder(folder, config=asked, config_class=PinnConfig, neutral=NEUTRAL)
+            run.check_config(RunFolder.at(folder).config, where=f"{folder}/config.yaml")
+        return True
 
     def _in_parallel(self, jobs: list[Job], workers: int) -> None:
         context = multiprocessing.get_context("spawn")

@@ -37,29 +37,55 @@ class ShuffleRatio:
     permutation: Int[Tensor, "sample"]
 
 
-def derangement(num_samples: int, *, seed: int = 0) -> Int[Tensor, "sample"]:
+def derangement(
+    num_samples: int, *, groups: Int[Tensor, "sample"] | None = None, seed: int = 0
+) -> Int[Tensor, "sample"]:
     """A permutation that leaves no element in place, uniform among all of those.
 
-    Drawn by rejection, about e trials.
+    Drawn by rejection, about e trials. With groups, no element comes from its own group: all are laid in a
+    circle, group by group in random order, and moved on by the size of the largest. Where that holds more
+    than half of them, as few as possible stay within it.
 
     Args:
         num_samples: Number of elements, at least 2.
+        groups: Of each element, a number that it shares with those it must not be given, such as samples
+            of equal parameters.
         seed: Of a generator of its own.
 
     Returns:
         Indices, each of 0 … num_samples − 1 once.
 
     Raises:
-        ValueError: If `num_samples` is below 2: one element cannot move.
+        ValueError: If `num_samples` is below 2, where one element cannot move, or not that of `groups`, or
+            all are of one group.
     """
     if num_samples < 2:
         raise ValueError(f"a derangement needs at least 2 samples, got {num_samples}.")
     generator = torch.Generator().manual_seed(seed)
+    if groups is not None:
+        return _deranged_groups(num_samples, groups.cpu(), generator)
     identity = torch.arange(num_samples)
     while True:
         drawn = torch.randperm(num_samples, generator=generator)
         if not (drawn == identity).any():
             return drawn
+
+
+def _deranged_groups(
+    num_samples: int, groups: Tensor, generator: torch.Generator
+) -> Int[Tensor, "sample"]:
+    _, group, sizes = torch.unique(groups, return_inverse=True, return_counts=True)
+    if group.shape != (num_samples,) or len(sizes) < 2:
+        raise ValueError(
+            f"groups need {num_samples} numbers, at least two of them different, got "
+            f"{tuple(groups.shape)} in {len(sizes)} group(s)."
+        )
+    rank = torch.randperm(len(sizes), generator=generator)[group]
+    drawn = torch.randperm(num_samples, generator=generator)
+    circle = drawn[rank[drawn].argsort(stable=True)]
+    order = torch.empty_like(circle)
+    order[circle] = circle.roll(-int(sizes.max()))
+    return order
 
 
 def shuffle_ratio(
@@ -84,7 +110,7 @@ def shuffle_ratio(
             as leads are asked for; called under `no_grad`, and free to work in batches.
         initial: Initial states.
         parameters: Parameters of the operator, one row per sample. Samples that share a row, or
-            an initial state, weaken the test: their swap changes nothing.
+            an initial state, are not given each other's, where others are at hand.
         target: Truth without the initial state.
         shuffle: Which of the two inputs is deranged.
         pred: The rollout with nothing shuffled, if at hand; made by `rollout` if None.
@@ -107,7 +133,7 @@ def shuffle_ratio(
     given = parameters if shuffle == "parameters" else initial
     if len(given) > 1 and bool((given == given[:1]).all()):
         raise ValueError(f"all {len(given)} samples share one {shuffle}: nothing to shuffle.")
-    order = derangement(len(target), seed=seed)
+    order = derangement(len(target), groups=_equal_rows(given), seed=seed)
     moved = given[order.to(given.device)]
     leads = pick_leads(target.shape[1], None if lead_times is None else tuple(lead_times))
     with torch.no_grad():
@@ -122,6 +148,12 @@ def shuffle_ratio(
         torch.div, *errors, num_resamples=bootstrap, confidence=confidence, seed=seed
     )
     return ShuffleRatio(lead_times=leads, ratio=ratio, permutation=order)
+
+
+def _equal_rows(given: Tensor) -> Tensor | None:
+    """A number for each row that equal rows share; None where all differ."""
+    rows, group = torch.unique(given.flatten(1), dim=0, return_inverse=True)
+    return None if len(rows) == len(given) else group
 
 
 def diversity_ratio(
