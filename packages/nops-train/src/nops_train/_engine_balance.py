@@ -18,13 +18,15 @@ def balance(
     params: Sequence[Tensor],
     *,
     chunk: Any,
+    precision: Precision,
     world: World,
     epoch: int,
     step: int,
 ) -> None:
     """Let a weighting measure the terms of a step's first micro-batch; one without `balance` does nothing.
 
-    Where several ranks make the step, it gets this rank's parts of the means over all of their first
+    Under fp16 small gradients survive; one that takes those of residuals, which are not small, sees them
+    as they come. Where several ranks make the step, it gets this rank's parts of the means over all of their first
     micro-batches, and what sums a tensor over the ranks.
 
     Args:
@@ -32,19 +34,24 @@ def balance(
         losses: Raw terms of `chunk`, means over its samples.
         params: What is trained.
         chunk: This rank's first micro-batch.
+        precision: Of the step.
         world: The ranks.
         epoch: 0-based.
         step: 0-based.
     """
     if not hasattr(owner, "balance"):
         return
-    if not world.active:
-        owner.balance(losses, params, epoch=epoch, step=step)
+    options: dict[str, Any] = {"epoch": epoch, "step": step}
+    if world.active:
+        own = num_samples(chunk)
+        part = own / int(world.sum(torch.tensor(own)))
+        losses = {name: part * value for name, value in losses.items()}
+        options["reduce"] = world.sum
+    if hasattr(owner, "note_residuals"):
+        owner.balance(losses, params, **options)
         return
-    own = num_samples(chunk)
-    share = own / int(world.sum(torch.tensor(own)))
-    parts = {name: share * value for name, value in losses.items()}
-    owner.balance(parts, params, epoch=epoch, step=step, reduce=world.sum)
+    with precision.measurable(losses, params) as measured:
+        owner.balance(measured, params, **options)
 
 
 def share(weighting: Any, world: World) -> bool:

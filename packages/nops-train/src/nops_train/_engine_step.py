@@ -269,7 +269,8 @@ class Stepper:
             for losses in self.windows(chunk, epoch=epoch, step=step, active=active):
                 if weights is None:
                     place = {"epoch": epoch, "step": step}
-                    balance(owner, losses, self._trained, chunk=chunk, world=self.world, **place)
+                    how = {"precision": self.precision, "world": self.world, **place}
+                    balance(owner, losses, self._trained, chunk=chunk, **how)
                     weights = self._ask_weights(active, **place)
                 if self.term_norms is not None:
                     self.term_norms.add(losses, weights, part)

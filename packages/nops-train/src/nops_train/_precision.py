@@ -1,9 +1,11 @@
 """Half precision: where autocast is on, and the loss scale that fp16 needs."""
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Literal, no_type_check
 
 import torch
+from torch import Tensor
 
 PrecisionName = Literal["fp32", "bf16", "fp16"]
 
@@ -37,3 +39,45 @@ class Precision:
     def can_lower_scale(self) -> bool:
         """Whether a gradient that overflows may be the loss scale's doing."""
         return self.scaler.is_enabled() and self.scaler.get_scale() > 1.0
+
+    @contextmanager
+    def measurable(
+        self, losses: Mapping[str, Tensor], parameters: Sequence[Tensor]
+    ) -> Iterator[dict[str, Tensor]]:
+        """The losses with their values, whose gradients arrive as they are through half precision.
+
+        They travel times the loss scale, and are divided by it at the parameters.
+
+        Args:
+            losses: Scalars with their graph.
+            parameters: Gradients with respect to these are taken inside.
+        """
+        if not self.scaler.is_enabled():
+            yield dict(losses)
+            return
+        scale = self.scaler.get_scale()
+        hooks = [p.register_hook(lambda g: g / scale) for p in parameters if p.requires_grad]
+        try:
+            yield {name: _Enlarged.apply(value, scale) for name, value in losses.items()}  # type: ignore[misc]
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+@no_type_check
+class _Enlarged(torch.autograd.Function):
+    """The same value; its gradient times a factor."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor, factor: float) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.factor = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
+        return grads[0] * ctx.factor, None
