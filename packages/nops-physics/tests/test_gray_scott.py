@@ -39,7 +39,7 @@ def orders(errors):
 def test_the_trivial_state_stays(feed, kill):
     solver = GrayScott(shape=(5, 4), feed=feed, kill=kill)
     state = homogeneous(1.0, 0.0, (5, 4))
-    assert_close(solver.solve(state, times=[200.0])[:, 0], state, rtol=0, atol=1e-12)
+    assert_close(solver.solve(state, times=[20.0])[:, 0], state, rtol=0, atol=1e-12)
 
 
 def test_the_double_root_stays():
@@ -165,10 +165,10 @@ def test_grid_convergence_is_faster_than_any_power():
 def test_shifting_and_transposing_commute_with_the_dynamics(rows, columns):
     solver = GrayScott(shape=(9, 9))
     state = solver.initial(1, seed=1)
-    after = solver.solve(state, times=[20.0])
-    shifted = solver.solve(state.roll((rows, columns), (-2, -1)), times=[20.0])
+    after = solver.solve(state, times=[5.0])
+    shifted = solver.solve(state.roll((rows, columns), (-2, -1)), times=[5.0])
     assert_close(shifted, after.roll((rows, columns), (-2, -1)), rtol=0, atol=1e-13)
-    assert_close(solver.solve(state.mT, times=[20.0]), after.mT, rtol=0, atol=1e-13)
+    assert_close(solver.solve(state.mT, times=[5.0]), after.mT, rtol=0, atol=1e-13)
 
 
 def test_one_axis_is_two_axes_without_variation():
