@@ -174,15 +174,16 @@ class TestLatents:
         assert (encoding.u_lnvar == 5).all()
         assert (encoding.aux_lnvar == -9).all()
 
+    @pytest.mark.parametrize("side", [1, -1])
     @pytest.mark.parametrize(("mode", "expected"), [("restoring", 1.0), ("hard", 0.0)])
-    def test_what_left_the_range_is_pulled_back(self, make, normal, mode, expected):
+    def test_what_left_the_range_is_pulled_back(self, make, normal, mode, expected, side):
         model = make(lnvar_bound=mode)
         bias = model.heads["u_lnvar"][-1].bias
-        bias.data.fill_(50)
-        model.encode(normal(0, 3, 4)).u_lnvar.sum().backward()
-        assert bias.grad.tolist() == [3 * expected] * 2
+        bias.data.fill_(50 * side)
+        (side * model.encode(normal(0, 3, 4)).u_lnvar.sum()).backward()
+        assert bias.grad.tolist() == [3 * expected * side] * 2
         bias.grad = None
-        (-model.encode(normal(0, 3, 4)).u_lnvar.sum()).backward()
+        (-side * model.encode(normal(0, 3, 4)).u_lnvar.sum()).backward()
         assert bias.grad.tolist() == [0.0, 0.0]
 
     def test_draws_have_the_posteriors_moments(self, make):

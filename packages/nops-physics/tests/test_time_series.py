@@ -50,6 +50,13 @@ def test_the_lowest_wave_decays_as_the_scheme_has_it():
     assert_close(got, powers[:, None] * wave, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("points", [2, 3, 20])
+def test_without_an_initial_field_it_starts_with_half_a_wave(points):
+    start = AdvectionDiffusion(points=points, steps=2)(column(0.1)).reshape(2, points)[0]
+    expected = [math.sin(math.pi * i / (points - 1)) for i in range(points)]
+    assert start.tolist() == pytest.approx(expected, abs=1e-15)
+
+
 def test_advection_carries_to_the_right():
     """A bump's centre moves by b t; without advection it stays."""
     place = 0.1 * torch.arange(60, dtype=torch.float64)

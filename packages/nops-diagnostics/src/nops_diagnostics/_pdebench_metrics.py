@@ -143,7 +143,7 @@ def frmse(
     """
     check_choice("reduction", reduction, ("mean", "none"))
     difference = _difference(pred, target, spatial_dims=spatial_dims)
-    top = math.hypot(*difference.shape[-spatial_dims:]) + 1.0  # above every wave number
+    top = math.hypot(*difference.shape[-spatial_dims:])  # twice the largest wave number
     if not edges or edges[0] < 0 or not all(a < b for a, b in itertools.pairwise(edges)):
         raise ValueError(f"edges={edges}: expected rising wave numbers from 0 or above.")
     energy = energy_spectrum(

@@ -29,6 +29,26 @@ EQUAL: dict[tuple[str, str, str], str] = {
         "check_quantizer(dim, code_dim, min(sizes), commitment_weight)",
         "(max(sizes))",
     ): "each level refuses its own number with the same words",
+    (
+        "nops_losses/_bundle_inverse.py",
+        "return same_memory(self.input_positions, self.query_positions)",
+        "(same_memory(self.query_positions, self.input_positions))",
+    ): "each is the other's memory, or neither",
+    (
+        "nops_models/_upt_graph.py",
+        "DISTANCES_AT_ONCE = 2**22  # 16 MiB in float32",
+        "(23)",
+    ): "how many at a time: the same neighbours, in more memory",
+    (
+        "nops_physics/_wave_stability.py",
+        "largest = LARGEST_STEP / float(rates.abs().max())",
+        "(rates.abs().min())",
+    ): "a coarser scan before the halving, which ends at the same step",
+    (
+        "nops_schedules/_params.py",
+        '"monitor_mode": check.choice("min", "max"),',
+        "(check.choice('max', 'min'))",
+    ): "the order of two words in a message",
     ("nops_train/_scalars.py", 'step = int(record.get("step", 0))', "(1)"): (
         "steps, done or skipped, always log theirs; of other events 0 and 1 both become max(step - 1, 0)"
     ),
