@@ -79,9 +79,9 @@ def test_trajectory_shape_type_and_first_frame(domain):
 
 def test_a_sample_has_the_same_bits_at_batch_1_3_and_16(domain):
     initial, theta = start(domain, 19)
-    frames = domain.trajectory(initial, theta, num_steps=3)
-    for first, last in ((0, 1), (7, 8), (18, 19), (5, 8), (2, 18)):
-        part = domain.trajectory(initial[first:last], theta[first:last], num_steps=3)
+    frames = domain.trajectory(initial, theta, num_steps=2)
+    for first, last in ((0, 1), (18, 19), (5, 8), (2, 18)):
+        part = domain.trajectory(initial[first:last], theta[first:last], num_steps=2)
         assert torch.equal(part, frames[first:last]), (first, last)
 
 
