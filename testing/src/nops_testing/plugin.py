@@ -37,7 +37,11 @@ settings.load_profile("nops")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Install the import hook before any test module imports a package."""
+    """Install the import hook before any test module imports a package.
+
+    The conftest of a folder that is itself named on the command line, such as `packages/nops-losses/tests`,
+    is imported before: those tests run without the checks, as `nox -s isolated` does.
+    """
     jaxtyping.install_import_hook(CHECKED, "nops_testing.typecheck.check")
 
 
