@@ -21,13 +21,8 @@ OLDEST = PAIRS[0][0]
 # What each runs; the tests in testing/ train every app, stop it and go on. Mutated formulas are no concern of a torch.
 SMOKE = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("apps/*/tests/test_train.py"))
 TOGETHER = ("testing", "--ignore=testing/tests/test_mutants.py")
-# Annotations are checked while the packages meet the newest pair; elsewhere that would take time and tell nothing.
-CALLS = (
-    [(*TOGETHER, *SMOKE, "--unchecked")],
-    [("packages", *TOGETHER, "--unchecked")],
-    [("packages", "testing"), ("apps", "--unchecked")],
-)
-PARTS = {torch: calls for (_, torch), calls in zip(PAIRS, CALLS, strict=True)}
+WORDS = ((*TOGETHER, *SMOKE), ("packages", *TOGETHER), ())
+PARTS = {torch: words for (_, torch), words in zip(PAIRS, WORDS, strict=True)}
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
 WORKERS = str(os.cpu_count() or 1)
 
@@ -70,8 +65,7 @@ def tests(session: nox.Session, torch: str) -> None:
     (`nox -s tests -- apps`) each pair runs those.
     """
     install_members(session, f"torch=={torch}", "tensorboard>=2.16")
-    for words in [session.posargs] if session.posargs else PARTS[torch]:
-        session.run("pytest", "-n", WORKERS, *words)
+    session.run("pytest", "-n", WORKERS, *(session.posargs or PARTS[torch]))
 
 
 def build_wheels(session: nox.Session) -> Path:

@@ -36,19 +36,13 @@ settings.register_profile(
 settings.load_profile("nops")
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--unchecked`: without the checks of annotations, which cost a third of the time of most tests."""
-    parser.addoption("--unchecked", action="store_true", help="leave shape annotations unchecked")
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Install the import hook before any test module imports a package.
 
     The conftest of a folder that is itself named on the command line, such as `packages/nops-losses/tests`,
     is imported before: those tests run without the checks, as `nox -s isolated` does.
     """
-    if not config.getoption("unchecked"):
-        jaxtyping.install_import_hook(CHECKED, "nops_testing.typecheck.check")
+    jaxtyping.install_import_hook(CHECKED, "nops_testing.typecheck.check")
 
 
 @pytest.hookimpl(optionalhook=True)
