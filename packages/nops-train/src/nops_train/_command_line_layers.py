@@ -5,6 +5,7 @@ Every value remembers where it was written, so that a message can say it.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,11 +67,11 @@ class Resolver:
             self.unasked = before | self.unasked
         for place in layer.values():
             self._drop_other_kind(place)
-        for place in layer.values():
-            clash = [k for k in self.values if is_above(k, place.key) or is_above(place.key, k)]
-            for key in clash:
-                del self.values[key]
-            self.values[place.key] = place
+        inner = keys_within(self.values)
+        for key, place in layer.items():
+            for clash in (*sections_of(key), *inner.get(key, ())):
+                self.values.pop(clash, None)
+            self.values[key] = place
         if explicit:
             self.explicit |= {key: place.origin for key, place in layer.items()}
 
@@ -80,7 +81,7 @@ class Resolver:
         section = self.keys.sections.get(path)
         before = self.values.get(place.key)
         if section and section.tag == name and before and before.value != place.value:
-            for key in [k for k in self.values if is_above(path, k)]:
+            for key in keys_within(self.values).get(path, ()):
                 del self.values[key]
 
     def resolve(self) -> BaseModel:
@@ -112,17 +113,20 @@ def merged(places: Iterable[Assignment]) -> Values:
             while another sets a key in it.
     """
     layer: Values = {}
+    within: Values = {}  # of each section, the first assignment of a key in it
     for place in places:
-        for other in layer.values():
-            same = other.key == place.key
-            if (same and not equal(other.value, place.value)) or (
-                is_above(other.key, place.key) or is_above(place.key, other.key)
-            ):
-                raise InputError(
-                    f"{place.where}: {shown(place.value)} contradicts "
-                    f"{other.where}: {shown(other.value)}; give one of them"
-                )
+        sections = sections_of(place.key)
+        others = [layer.get(section) for section in sections] + [within.get(place.key)]
+        same = layer.get(place.key)
+        others.append(same if same and not equal(same.value, place.value) else None)
+        if other := next(filter(None, others), None):
+            raise InputError(
+                f"{place.where}: {shown(place.value)} contradicts "
+                f"{other.where}: {shown(other.value)}; give one of them"
+            )
         layer.setdefault(place.key, place)
+        for section in sections:
+            within.setdefault(section, place)
     return layer
 
 
@@ -131,9 +135,19 @@ def equal(a: Any, b: Any) -> bool:
     return a == b and isinstance(a, bool) == isinstance(b, bool)
 
 
-def is_above(path: str, other: str) -> bool:
-    """Whether `other` lies within the section `path`."""
-    return other.startswith(f"{path}.")
+def sections_of(key: str) -> list[str]:
+    """The sections that a dotted key lies in, the outermost first."""
+    *names, _ = key.split(".")
+    return list(accumulate(names, "{}.{}".format))
+
+
+def keys_within(keys: Iterable[str]) -> dict[str, list[str]]:
+    """Of each section, the keys that lie in it at any depth."""
+    within: dict[str, list[str]] = {}
+    for key in keys:
+        for section in sections_of(key):
+            within.setdefault(section, []).append(key)
+    return within
 
 
 def read_preset(app: App, name: str) -> dict[str, Any]:
