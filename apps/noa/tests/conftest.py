@@ -30,6 +30,8 @@ TINY_RUN = [
     "--train.log_every=1",
     "--train.save_every=2",
     "--evaluate.bootstrap=20",
+    "--evaluate.probe_initials=2",
+    "--evaluate.probe_parameters=2",
 ]
 TINY_TOKENS = [
     "--name=tokens",

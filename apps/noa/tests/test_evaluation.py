@@ -17,9 +17,11 @@ def test_shown_are_a_typical_lively_trajectory_and_the_worst():
 
 
 def test_a_probe_shares_initial_fields_and_parameters():
-    frames, theta = probe_set(GrayScott(shape=(16, 16)), num_steps=1, seed=0, skip=10)
-    pairs = frames.unflatten(0, (4, 8))
-    assert torch.equal(pairs[:, 0, 0], pairs[:, 5, 0])
-    assert not torch.equal(pairs[0, 0, 0], pairs[1, 0, 0])
-    assert torch.equal(theta[:8], theta[8:16])
-    assert len(theta.unique(dim=0)) == 8
+    domain = GrayScott(shape=(16, 16))
+    frames, theta = probe_set(domain, sizes=(3, 6), num_steps=1, seed=0, skip=10)
+    assert frames.shape == (3, 6, 2, 2, 16, 16)
+    assert torch.equal(frames[:, 0, 0], frames[:, 5, 0])
+    assert not torch.equal(frames[0, 0, 0], frames[1, 0, 0])
+    assert len(theta.unique(dim=0)) == 6
+    alone = domain.trajectory(frames[2, 4, :1], theta[4:5].double(), num_steps=1)
+    torch.testing.assert_close(alone[0], frames[2, 4])

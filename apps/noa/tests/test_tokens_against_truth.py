@@ -118,7 +118,7 @@ def world():
     own = theta[:THETAS].repeat_interleave(STARTS, 0)
     frames = solve(start.repeat(THETAS, 1, 1, 1), own)
     eight = theta.repeat(4, 1)
-    probe = (solve(start[:4].repeat_interleave(8, 0), eight), eight)
+    probe = (solve(start[:4].repeat_interleave(8, 0), eight).unflatten(0, (4, 8)), theta)
     clips = [frames[:, 1 + first :][:, :CLIP] for first in clip_starts(STEPS, length=CLIP)]
     given = [(clip, frames[:, 0]) for clip in clips]
     extractor = FeatureExtractor(families=("summary",)).fit(given)

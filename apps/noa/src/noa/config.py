@@ -149,6 +149,17 @@ class EvaluateConfig(Config):
     bootstrap: int = Field(
         default=1000, ge=1, le=100_000, description="Resamples behind each 95 % interval."
     )
+    probe_initials: int = Field(
+        default=4, ge=1, description="Initial fields on which the diversity over θ is measured."
+    )
+    probe_parameters: int = Field(
+        default=8, ge=2, description="Parameter sets that each of them is rolled out under."
+    )
+
+    @property
+    def probe(self) -> tuple[int, int]:
+        """Numbers of initial fields and of parameter sets."""
+        return self.probe_initials, self.probe_parameters
 
     @field_validator("lead_times")
     @classmethod

@@ -165,7 +165,9 @@ def _diagnose(
     check_clips(vocabulary, num_steps=steps, channels=bundle.channels)
     data, normaliser = config.data, bundle.normaliser
     used = data.num_train + data.num_valid + data.num_test
-    trajectories, theta = probe_set(domain, num_steps=steps, seed=data.seed, skip=used)
+    trajectories, theta = probe_set(
+        domain, sizes=config.evaluate.probe, num_steps=steps, seed=data.seed, skip=used
+    )
     mean = train_mean(bundle.whole_train.batches(epoch=0, skip=0), spatial_dims=2)
     found = diagnose_model(
         model.eval(),

@@ -24,7 +24,6 @@ from nops_models import UAFNO
 from nops_physics import Domain, derive_seed, sobol_parameters
 from torch import Tensor
 
-PROBE_INITIALS, PROBE_PARAMETERS = 4, 8
 CORRELATION_THRESHOLD = 0.8
 SHUFFLED = ("parameters", "initial")
 
@@ -221,27 +220,34 @@ def choose_shown(pred: Tensor, target: Tensor) -> dict[str, int]:
     }
 
 
-def probe_set(domain: Domain, *, num_steps: int, seed: int, skip: int) -> tuple[Tensor, Tensor]:
-    """Trajectories of 4 initial fields under the same 8 parameter sets, none of them trained on.
+def probe_set(
+    domain: Domain, *, sizes: tuple[int, int], num_steps: int, seed: int, skip: int
+) -> tuple[Tensor, Tensor]:
+    """Trajectories of a few initial fields, each under the same parameter sets, none of them trained on.
+
+    Args:
+        domain: The dynamics.
+        sizes: Numbers of initial fields and of parameter sets.
+        num_steps: Frames after the initial one.
+        seed: Of the initial fields.
+        skip: Parameter sets that are in use already.
 
     Returns:
-        Frames `[32, num_steps + 1, channel, *grid]`, initial field by initial field, and
-        parameters `[32, P]`.
+        Frames `[initial, parameters, num_steps + 1, channel, *grid]` and parameter sets `[parameters, P]`.
     """
-    theta = sobol_parameters(
-        PROBE_PARAMETERS, num_parameters=len(domain.parameters), skip=skip
-    ).repeat(PROBE_INITIALS, 1)
-    seeds = [derive_seed("probe", seed, index) for index in range(PROBE_INITIALS)]
-    initial = domain.initial(PROBE_INITIALS, seed=seeds).repeat_interleave(PROBE_PARAMETERS, 0)
-    return domain.trajectory(initial, theta, num_steps=num_steps), theta.float()
+    initials, parameters = sizes
+    theta = sobol_parameters(parameters, num_parameters=len(domain.parameters), skip=skip)
+    seeds = [derive_seed("probe", seed, index) for index in range(initials)]
+    initial = domain.initial(initials, seed=seeds).repeat_interleave(parameters, 0)
+    frames = domain.trajectory(initial, theta.repeat(initials, 1), num_steps=num_steps)
+    return frames.unflatten(0, sizes), theta.float()
 
 
 def _diversity(model: UAFNO, probe: tuple[Tensor, Tensor], *, batch_size: int) -> Tensor:
     frames, parameters = probe
-    target = frames[:, 1:]
-    rollout = batched_rollout(model, num_steps=target.shape[1], batch_size=batch_size)
-    pred = rollout(frames[:, 0], parameters)
-    pairs = (PROBE_INITIALS, PROBE_PARAMETERS)
+    target = frames[:, :, 1:]
+    rollout = batched_rollout(model, num_steps=target.shape[2], batch_size=batch_size)
+    pred = rollout(frames[:, :, 0].flatten(0, 1), parameters.repeat(len(frames), 1))
     return diversity_ratio(
-        pred.unflatten(0, pairs), target.unflatten(0, pairs), spatial_dims=frames.ndim - 3
+        pred.unflatten(0, frames.shape[:2]), target, spatial_dims=frames.ndim - 4
     )

@@ -272,7 +272,8 @@ def probe_of(config: NoaConfig, bundle: Bundle) -> tuple[torch.Tensor, torch.Ten
         domain = replace(domain, noise_scale=0.0)  # the spread over parameters, not over noise
     data = config.data
     used = data.num_train + data.num_valid + data.num_test
-    frames, theta = probe_set(domain, num_steps=data.num_steps, seed=data.seed, skip=used)
+    sizes, steps = config.evaluate.probe, data.num_steps
+    frames, theta = probe_set(domain, sizes=sizes, num_steps=steps, seed=data.seed, skip=used)
     return bundle.normaliser.normalise(frames), theta
 
 
