@@ -48,7 +48,6 @@ class Runs:
     Args:
         folder: Working folder, made if need be; the run is `runs/noa/default` in it.
         words: The command's words.
-        caches: Where Python keeps compiled modules, so that only the first start is slow.
 
     Attributes:
         process: The latest process.
@@ -56,8 +55,8 @@ class Runs:
         faulty_program: The same with faults planted in it.
     """
 
-    def __init__(self, folder: Path, *, words: list[str], caches: Path) -> None:
-        self.folder, self.words, self._caches = folder, words, caches
+    def __init__(self, folder: Path, *, words: list[str]) -> None:
+        self.folder, self.words = folder, words
         self.folder.mkdir(parents=True, exist_ok=True)
         self.process: subprocess.Popen[str] | None = None
         self.launcher = LAUNCHER
@@ -144,7 +143,6 @@ class Runs:
     def _environment(self, faults: Faults) -> dict[str, str]:
         mine = {
             "OMP_NUM_THREADS": "1",
-            "PYTHONPYCACHEPREFIX": str(self._caches),
             "NOA_FAULT_LOG": str(self.folder / "strikes"),
         }
         if faults:
@@ -154,20 +152,13 @@ class Runs:
 
 
 @pytest.fixture(scope="session")
-def caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Compiled modules, shared by all processes of one `pytest`, its workers included."""
-    base = tmp_path_factory.getbasetemp()
-    return (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "caches"
-
-
-@pytest.fixture(scope="session")
-def make_runs(data_folder: Path, tiny_run: list[str], caches: Path) -> Callable[..., Runs]:
+def make_runs(data_folder: Path, tiny_run: list[str]) -> Callable[..., Runs]:
     """`Runs` in a folder, of the tiny command on the generated data."""
     given = {word.split("=")[0] for word in SETTINGS}
     tiny = [word for word in tiny_run if word.split("=")[0] not in given]
 
     def make(folder: Path, *, data: Path = data_folder) -> Runs:
-        return Runs(folder, words=[f"--data={data}", *tiny, *SETTINGS], caches=caches)
+        return Runs(folder, words=[f"--data={data}", *tiny, *SETTINGS])
 
     return make
 
