@@ -12,21 +12,21 @@ import nox
 ROOT = Path(__file__).parent
 AGGREGATORS = ("torchjd[quadprog-projector]>=0.18,<0.19", "conflictfree>=0.1.8")
 QUANTIZERS = ("vector-quantize-pytorch>=1.20", "scikit-learn>=1.4")
-PACKAGES = sorted(path.name for path in (ROOT / "packages").iterdir())
+# nops-train, whose tests take longest, first.
+PACKAGES = sorted((path.name for path in (ROOT / "packages").iterdir()), reverse=True)
 APPS = sorted(path.name for path in (ROOT / "apps").iterdir())
 MEMBERS = [f"packages/{name}" for name in PACKAGES] + [f"apps/{name}" for name in APPS]
 # Oldest Python with the oldest torch whose tests pass, middle, newest.
 PAIRS = [("3.11", "2.6.0"), ("3.12", "2.9.1"), ("3.13", "2.15.0")]
-OLDEST = PAIRS[0][0]
-# What each runs; the tests in testing/ train every app, stop it and go on. Mutated formulas are no concern of a torch.
-SMOKE = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("apps/*/tests/test_train.py"))
-TOGETHER = ("testing", "--ignore=testing/tests/test_mutants.py")
-WORDS = ((*TOGETHER, *SMOKE), ("packages", *TOGETHER), ())
-PARTS = {torch: words for (_, torch), words in zip(PAIRS, WORDS, strict=True)}
+(OLDEST, _), MIDDLE, (_, NEWEST_TORCH) = PAIRS
+# What each runs: every app from data to report, stopped and gone on with; every app under every weighting; all.
+WHOLE_RUNS = [str(path.relative_to(ROOT)) for path in ROOT.glob("apps/*/tests/test_train.py")]
+PARTS = dict(zip(PAIRS, (sorted(WHOLE_RUNS), ["testing"], []), strict=True))
+WHEELS = ROOT / ".nox" / "wheels"
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
 WORKERS = str(os.cpu_count() or 1)
 
-nox.needs_version = ">=2024.10.9"
+nox.needs_version = ">=2026.10.20"
 nox.options.default_venv_backend = "uv"
 nox.options.error_on_missing_interpreters = True
 nox.options.sessions = ["tests"]
@@ -59,27 +59,20 @@ def install_members(session: nox.Session, *extra: str) -> None:
 @nox.session
 @nox.parametrize("python,torch", PAIRS, ids=[f"py{p}-torch{t}" for p, t in PAIRS])
 def tests(session: nox.Session, torch: str) -> None:
-    """On the newest pair everything, on the middle one all packages, on the oldest what trains the apps.
+    """On the newest pair everything, on the two older ones what trains the apps.
 
-    The packages meet the oldest torch in `minimums`, with the oldest of all else. With words of one's own
+    The packages meet the middle pair in `isolated`, and the oldest torch in `minimums`. With words of one's own
     (`nox -s tests -- apps`) each pair runs those.
     """
     install_members(session, f"torch=={torch}", "tensorboard>=2.16")
-    session.run("pytest", "-n", WORKERS, *(session.posargs or PARTS[torch]))
-
-
-def build_wheels(session: nox.Session) -> Path:
-    """The source archives of the workspace, and all wheels built from those; once per nox run."""
-    wheels = ROOT / ".nox" / f"wheels-{os.getpid()}"
-    if not wheels.exists():
-        session.run("uv", "build", "--all-packages", "-q", "-o", str(wheels), external=True)
-    return wheels
+    usual = PARTS[str(session.python), torch]
+    session.run("pytest", "-n", WORKERS, *(session.posargs or usual))
 
 
 def install_wheel(session: nox.Session, *options: str) -> None:
     """Install from our wheels and the index, as of the workspace's date."""
     newer = ("--exclude-newer", SETTINGS["uv"]["exclude-newer"])
-    session.install("--find-links", str(build_wheels(session)), *newer, *options)
+    session.install("--find-links", str(WHEELS), *newer, *options)
 
 
 def copy_tests(package: str, folder: Path) -> None:
@@ -103,7 +96,6 @@ for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
 
 def run_isolated(session: nox.Session, package: str, *options: str) -> None:
     """Import and test one package in a folder where no workspace is found."""
-    build_wheels(session)
     with tempfile.TemporaryDirectory() as name, session.chdir(name):
         install_wheel(session, *options, package)
         module = package.replace("-", "_")
@@ -112,17 +104,20 @@ def run_isolated(session: nox.Session, package: str, *options: str) -> None:
         install_wheel(session, *options, package, *EXTRAS.get(package, ()), "nops-testing")
         copy_tests(package, Path(name))
         settings = ("-c", "pytest_settings.toml", "--rootdir", name, "-p", "no:cacheprovider")
-        session.run("pytest", *settings, "-n", WORKERS, "tests")
+        workers = "0" if session.parallel else WORKERS
+        session.run("pytest", *settings, "-n", workers, "tests")
 
 
-@nox.session(python=OLDEST)
+@nox.session(python=MIDDLE[0], requires=["wheels"], allow_parallel=True)
 @nox.parametrize("package", PACKAGES, ids=PACKAGES)
 def isolated(session: nox.Session, package: str) -> None:
     """One package from its wheel in an empty environment: imports alone, then passes its tests."""
-    run_isolated(session, package)
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        print(f"torch=={MIDDLE[1]}", file=file, flush=True)
+        run_isolated(session, package, "--constraint", file.name)
 
 
-@nox.session(python=OLDEST)
+@nox.session(python=OLDEST, requires=["wheels"], allow_parallel=True)
 @nox.parametrize("package", PACKAGES, ids=PACKAGES)
 def minimums(session: nox.Session, package: str) -> None:
     """As `isolated`, with the lowest version of every direct dependency."""
@@ -131,7 +126,9 @@ def minimums(session: nox.Session, package: str) -> None:
 
 def files_marked(name: str) -> list[str]:
     """The test files with a marker (the folder, for a `conftest.py`): a session collects these alone."""
-    found = (path for member in MEMBERS for path in (ROOT / member / "tests").rglob("*.py"))
+    found = (
+        path for member in [*MEMBERS, "testing"] for path in (ROOT / member / "tests").rglob("*.py")
+    )
     places = {
         path.parent if path.name == "conftest.py" else path
         for path in found
@@ -144,7 +141,7 @@ def files_marked(name: str) -> list[str]:
 def peers(session: nox.Session) -> None:
     """Our files, metrics, physics, quantizers and rules on gradients against independent packages."""
     others = ("the-well>=1.2", "prosail>=2.0", "cutde>=23.6.25", *QUANTIZERS, *AGGREGATORS)
-    install_members(session, *others, f"torch=={PAIRS[-1][1]}")
+    install_members(session, *others, f"torch=={NEWEST_TORCH}")
     session.run("pytest", "-m", "peer", *files_marked("peer"), "-n", "0", *session.posargs)
 
 
@@ -190,11 +187,16 @@ def imports(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def wheels(session: nox.Session) -> None:
-    """No wheel holds copyleft code, or a table of measured constants."""
-    built = sorted(build_wheels(session).glob("*.whl"))
+    """The workspace's source archives, and all wheels built from those.
+
+    None holds copyleft code, or a table of measured constants.
+    """
+    shutil.rmtree(WHEELS, ignore_errors=True)
+    session.run("uv", "build", "--all-packages", "-q", "-o", str(WHEELS), external=True)
+    built = sorted(WHEELS.glob("*.whl"))
     for wheel in built:
         session.run("python", "-m", "nops_testing.wheels", str(wheel))
-    archives = {path.name.removesuffix(".tar.gz") for path in built[0].parent.glob("*.tar.gz")}
+    archives = {path.name.removesuffix(".tar.gz") for path in WHEELS.glob("*.tar.gz")}
     assert archives == {"-".join(path.name.split("-")[:2]) for path in built}, archives
     assert len(built) >= len(MEMBERS), built
 
@@ -235,7 +237,7 @@ def gallery(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Every benchmark script (or those named), one after the other; fails when a bar is missed."""
     others = ("the-well>=1.2", "prosail>=2.0", *QUANTIZERS, *AGGREGATORS)
-    install_members(session, *others, f"torch=={PAIRS[-1][1]}")
+    install_members(session, *others, f"torch=={NEWEST_TORCH}")
     names = session.posargs or sorted(
         path.stem for path in (ROOT / "benchmarks").glob("bench_*.py")
     )

@@ -113,6 +113,7 @@ def test_last():
 """
 
 
+@pytest.mark.fault
 def test_killed_hung_and_survived_are_told_apart(tmp_path: Path) -> None:
     write(tmp_path, __init__="from nops_losses._area import last", _area=AREA, test_area=TESTS)
     command = [sys.executable, "-m", "nops_testing.mutants", "nops_losses", "--limit", "5"]
