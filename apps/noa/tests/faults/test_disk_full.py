@@ -29,6 +29,7 @@ def test_files_may_not_grow(runs, ends_equal, saved):
     if saved:
         fault = {"at": "validation", "do": "kill", "calls": [4]}
         assert runs.train(faults=[fault]).code == -9
+    runs.fresh = True
     ended = runs.train(preexec_fn=partial(limit_file_size, 100_000))
     message = check_full(runs, ended, "File too large")
     assert "/checkpoints/" in message

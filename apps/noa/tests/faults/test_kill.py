@@ -26,9 +26,13 @@ PLACED = (
 
 
 @pytest.fixture(scope="module")
-def seconds(whole):
-    """How long the undisturbed run trained, from its first note to its last event."""
-    return whole.summary()["seconds"]
+def seconds(make_runs, whole, equal_runs, tmp_path_factory):
+    """How long an undisturbed run trains that is started as those to be killed are."""
+    runs = make_runs(tmp_path_factory.mktemp("forked"))
+    ended = runs.train()
+    assert ended.code == 0, ended.text
+    equal_runs(whole.run, runs.run)
+    return runs.summary()["seconds"]
 
 
 @pytest.mark.parametrize("number", range(RUNS))

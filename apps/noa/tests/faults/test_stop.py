@@ -50,6 +50,7 @@ def test_from_a_signal_to_a_checkpoint_at_most_the_step_in_hand(runs):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_whole_group_with_workers(runs, ends_equal, number):
     """As a terminal or a batch system sends it: the workers that read data get it too."""
+    runs.fresh = True  # its workers take the signal as those of a user's run do
     runs.start("--train.num_workers=2")
     runs.wait_for(lambda: (runs.run / "events.jsonl").exists() and _steps(runs) > 3)
     started = time.monotonic()

@@ -23,6 +23,7 @@ def two(make_runs):
 
     def make(folder):
         runs = make_runs(folder)
+        runs.fresh = True
         runs.program = [sys.executable, *TORCHRUN, "-m", "noa"]
         runs.faulty_program = [sys.executable, *TORCHRUN, str(runs.launcher)]
         return runs

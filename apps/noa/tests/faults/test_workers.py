@@ -13,6 +13,12 @@ pytestmark = pytest.mark.fault
 WORKERS = "--train.num_workers=2"
 
 
+@pytest.fixture
+def runs(runs):
+    runs.fresh = True  # so that a process with a parent is one that reads data
+    return runs
+
+
 @pytest.mark.parametrize(
     ("do", "said"),
     [("raise", "RuntimeError: the planted fault"), ("kill", "worker .* exited unexpectedly")],
