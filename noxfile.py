@@ -19,9 +19,9 @@ MEMBERS = [f"packages/{name}" for name in PACKAGES] + [f"apps/{name}" for name i
 # Oldest Python with the oldest torch whose tests pass, middle, newest.
 PAIRS = [("3.11", "2.6.0"), ("3.12", "2.9.1"), ("3.13", "2.15.0")]
 (OLDEST, _), MIDDLE, (_, NEWEST_TORCH) = PAIRS
-# What each runs: every app from data to report, stopped and gone on with; every app under every weighting; all.
+# What each runs: every app from data to report, stopped and gone on with; in testing/, every app under every weighting.
 WHOLE_RUNS = [str(path.relative_to(ROOT)) for path in ROOT.glob("apps/*/tests/test_train.py")]
-PARTS = dict(zip(PAIRS, (sorted(WHOLE_RUNS), ["testing"], []), strict=True))
+PARTS = dict(zip(PAIRS, (sorted(WHOLE_RUNS), ["testing"], ["packages", "testing"]), strict=True))
 WHEELS = ROOT / ".nox" / "wheels"
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
 WORKERS = str(os.cpu_count() or 1)
@@ -59,7 +59,7 @@ def install_members(session: nox.Session, *extra: str) -> None:
 @nox.session
 @nox.parametrize("python,torch", PAIRS, ids=[f"py{p}-torch{t}" for p, t in PAIRS])
 def tests(session: nox.Session, torch: str) -> None:
-    """On the newest pair everything, on the two older ones what trains the apps.
+    """The packages' own on the newest pair, and on each what trains all apps; the rest of those is in `apps`.
 
     The packages meet the middle pair in `isolated`, and the oldest torch in `minimums`. With words of one's own
     (`nox -s tests -- apps`) each pair runs those.
@@ -143,6 +143,12 @@ def peers(session: nox.Session) -> None:
     others = ("the-well>=1.2", "prosail>=2.0", "cutde>=23.6.25", *QUANTIZERS, *AGGREGATORS)
     install_members(session, *others, f"torch=={NEWEST_TORCH}")
     session.run("pytest", "-m", "peer", *files_marked("peer"), "-n", "0", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def apps(session: nox.Session) -> None:
+    """The apps' own tests, in one environment."""
+    session.run("pytest", "-n", WORKERS, *(session.posargs or ["apps"]))
 
 
 @nox.session(venv_backend="none")
