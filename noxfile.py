@@ -137,7 +137,7 @@ def files_marked(name: str) -> list[str]:
     return sorted(str(path.relative_to(ROOT)) for path in places)
 
 
-@nox.session(python=OLDEST)
+@nox.session(python=OLDEST, allow_parallel=True)
 def peers(session: nox.Session) -> None:
     """Our files, metrics, physics, quantizers and rules on gradients against independent packages."""
     others = ("the-well>=1.2", "prosail>=2.0", "cutde>=23.6.25", *QUANTIZERS, *AGGREGATORS)
@@ -147,8 +147,9 @@ def peers(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def apps(session: nox.Session) -> None:
-    """The apps' own tests, in one environment."""
-    session.run("pytest", "-n", WORKERS, *(session.posargs or ["apps"]))
+    """The apps' own tests, in one environment; annotations are checked where `testing` trains them."""
+    unchecked = {"JAXTYPING_DISABLE": "1"}
+    session.run("pytest", "-n", WORKERS, *(session.posargs or ["apps"]), env=unchecked)
 
 
 @nox.session(venv_backend="none")
@@ -172,20 +173,20 @@ def mutants(session: nox.Session) -> None:
     session.run("python", "-m", "nops_testing.mutants", *session.posargs)
 
 
-@nox.session(venv_backend="none")
+@nox.session(venv_backend="none", allow_parallel=True)
 def lint(session: nox.Session) -> None:
     """Ruff: rules and format."""
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
 
 
-@nox.session(venv_backend="none")
+@nox.session(venv_backend="none", allow_parallel=True)
 def types(session: nox.Session) -> None:
     """Pyright over all sources."""
     session.run("pyright")
 
 
-@nox.session(venv_backend="none")
+@nox.session(venv_backend="none", allow_parallel=True)
 def imports(session: nox.Session) -> None:
     """Who may import whom."""
     session.run("lint-imports", "--no-cache")
@@ -207,7 +208,7 @@ def wheels(session: nox.Session) -> None:
     assert len(built) >= len(MEMBERS), built
 
 
-@nox.session(venv_backend="none")
+@nox.session(venv_backend="none", allow_parallel=True)
 def docs(session: nox.Session) -> None:
     """The site, strictly, and every example of the docs and the READMEs, executed."""
     session.run("mkdocs", "build", "--strict", "-q", env={"NO_MKDOCS_2_WARNING": "1"})
