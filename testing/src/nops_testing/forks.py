@@ -1,7 +1,6 @@
 """Scripts in processes of their own, forked from one that has imported what they need.
 
-As `subprocess.Popen([sys.executable, SCRIPT, WORDS…])`, without the seconds that its imports take: with torch, that is
-most of the time of a tiny run. What a process is to others is the same: a session of its own, signals, exit codes.
+As `subprocess.Popen([sys.executable, SCRIPT, WORDS…])`, without the seconds that its imports take. What a process is to others is the same: a session of its own, signals, exit codes.
 """
 
 import multiprocessing

@@ -54,7 +54,7 @@ class Runs:
 
     Attributes:
         fresh: Whether it starts in a new interpreter, as a user's does; forked from one that has all its imports if
-            not, which takes half the time.
+            not.
         process: The latest process.
         program: What the words are given to.
         faulty_program: The same with faults planted in it.
