@@ -1,7 +1,8 @@
 """What is shown, and what a stored evaluation gives back."""
 
+import pytest
 import torch
-from noa.evaluation import choose_shown, probe_set
+from noa.evaluation import _diversity, choose_shown, probe_set
 from nops_physics import GrayScott
 
 
@@ -25,3 +26,25 @@ def test_a_probe_shares_initial_fields_and_parameters():
     assert len(theta.unique(dim=0)) == 6
     alone = domain.trajectory(frames[2, 4, :1], theta[4:5].double(), num_steps=1)
     torch.testing.assert_close(alone[0], frames[2, 4])
+
+
+class Linear(torch.nn.Module):
+    """Each step adds θ to the field; a model of `strength` 1 is the truth."""
+
+    def __init__(self, strength):
+        super().__init__()
+        self.strength = torch.nn.Parameter(torch.tensor(strength))
+
+    def rollout(self, initial, parameters, *, num_steps):
+        steps = torch.arange(1.0, num_steps + 1).view(-1, 1, 1, 1)
+        return initial[:, None] + self.strength * steps * parameters[:, :, None, None, None]
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_diversity_pairs_each_initial_field_with_each_parameter_set(strength):
+    initials, theta = torch.randn(3, 1, 4, 4), torch.rand(4, 1)
+    all_pairs = initials.repeat_interleave(4, 0), theta.repeat(3, 1)
+    truth = Linear(1.0).rollout(*all_pairs, num_steps=2).detach()
+    frames = torch.cat([all_pairs[0][:, None], truth], dim=1).unflatten(0, (3, 4))
+    found = _diversity(Linear(strength), (frames, theta), batch_size=5)
+    torch.testing.assert_close(found, torch.full_like(found, strength**2))

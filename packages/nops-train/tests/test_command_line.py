@@ -346,6 +346,7 @@ def test_each_wrong_key_has_its_line_and_many_are_counted():
         (("--runs", "a", "--checkpoint-dir", "b"), "contradicts --runs"),
         (("--preset", "paper", "--preset", "default"), "contradicts --preset"),
         (("--alignment", "null", "--alignment.vqvae", "a"), "contradicts --alignment: null"),
+        (("--alignment.vqvae", "a", "--alignment", "null"), "--alignment: null contradicts"),
         (("--enable-latent-loss", "--loss.latent.enabled", "false"), "contradicts"),
     ],
 )
